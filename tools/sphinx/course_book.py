@@ -1,0 +1,69 @@
+"""Sphinx extension of this book: no stale figures, and pages that ask no other host.
+
+jupyter-cache decides from a notebook's cells alone whether to run it again. Here the cache also
+depends on everything else that makes a figure: the package, the recorded logs, the pinned and the
+installed versions. Loaded by `_config.yml`, so plain `jupyter-book build .` behaves the same.
+"""
+
+import hashlib
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+LIBRARIES = ["torch", "torchvision", "numpy", "scikit-learn", "matplotlib", "ipywidgets"]
+CACHES_KEPT = 3  # so that going back to the last branch is quick too
+
+
+def fingerprint(root):
+    """Hash of all that a chapter's outputs depend on, except its own cells."""
+    sha = hashlib.sha256(platform.python_version().encode())
+    for name in LIBRARIES:
+        try:
+            sha.update(f"{name} {version(name)}".encode())
+        except PackageNotFoundError:
+            sha.update(f"{name} missing".encode())
+    spec = find_spec("resnet_course")
+    folders = [Path(place) for place in spec.submodule_search_locations] if spec else []
+    files = [root / "requirements.txt", root / "constraints.txt"]
+    for folder in [*folders, root / "book" / "recorded"]:
+        files += sorted(f for f in folder.rglob("*") if "__pycache__" not in f.parts)
+    for file in files:
+        if file.is_file():
+            sha.update(file.name.encode() + b"\0" + file.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def choose_cache(app, config):
+    """One execution cache for each fingerprint; Sphinx reads all pages anew when it changes."""
+    config.course_fingerprint = fingerprint(Path(app.srcdir))
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    cache = caches / config.course_fingerprint
+    cache.mkdir(parents=True, exist_ok=True)
+    cache.touch()
+    for old in sorted(caches.iterdir(), key=lambda f: f.stat().st_mtime)[:-CACHES_KEPT]:
+        shutil.rmtree(old)
+    config.nb_execution_cache_path = str(cache)
+
+
+def clean_scripts(app, pagename, templatename, context, doctree):
+    """Drop what sphinx-thebe adds though it is off (twice, an error in the browser's console), and
+    load MathJax once."""
+    kept, seen = [], set()
+    for script in context.get("script_files", []):
+        name = str(getattr(script, "filename", None) or "")
+        body = getattr(script, "attributes", {}).get("body") or ""
+        key = name.split("?")[0] or body
+        if "thebe" in key.lower() or key in seen:
+            continue
+        seen.add(key)
+        kept.append(script)
+    context["script_files"] = kept
+
+
+def setup(app):
+    app.add_config_value("course_fingerprint", "", "env")
+    app.connect("config-inited", choose_cache)
+    app.connect("html-page-context", clean_scripts, priority=990)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

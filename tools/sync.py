@@ -1,0 +1,209 @@
+"""Write every generated part of the repository from its one source.
+
+    python tools/sync.py                      write them
+    python tools/sync.py --check              say what is out of step, and fail if anything is
+    python tools/sync.py --repository URL     change the repository's address first
+
+Sources: pyproject.toml ([tool.resnet-course]: addresses), resnet_course/__init__.py (version),
+this file (the setup cell). Generated: the block in _config.yml, README.md and CITATION.cff; in
+each notebook the header, the setup cell, cell ids, counts and metadata.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPARED = "nbval-check-output"  # cells with this tag keep their text output; nbval compares it
+
+SETUP = """
+# Setup, the same in every chapter: use the course's package, or install it first.
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+NEEDED, SOURCE = (@NEEDED@), os.environ.get("RESNET_COURSE_SOURCE") or "@SOURCE@"
+found = find_spec("resnet_course") and __import__("resnet_course").__version__
+if tuple(map(int, (found or "0").split("."))) < NEEDED:
+    if not SOURCE:
+        raise SystemExit(
+            "The package resnet_course @RELEASE@ is not installed: run `pip install -e .` in the "
+            "course's folder, or set RESNET_COURSE_SOURCE to that folder or to a wheel."
+        )
+    # What is installed stays as it is (--no-deps); only what is missing is added.
+    modules = ["torch", "torchvision", "matplotlib", "sklearn", "ipywidgets", "tqdm"]
+    missing = [name.replace("sklearn", "scikit-learn") for name in modules if not find_spec(name)]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    for what in (["--no-deps", "--force-reinstall", SOURCE], missing):
+        if what and subprocess.run([*pip, *what]).returncode:
+            raise SystemExit("resnet_course could not be installed: check the network, run again.")
+    sys.modules.pop("resnet_course", None)
+
+from resnet_course import __version__, train
+
+DEVICE = train.pick_device()
+print(f"resnet_course {__version__}, running on {DEVICE}")
+""".strip()
+
+
+def addresses():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["resnet-course"]
+    return settings["repository"].rstrip("/"), settings["site"].rstrip("/")
+
+
+def version():
+    text = (ROOT / "resnet_course" / "__init__.py").read_text()
+    return re.search(r'__version__ = "([^"]+)"', text)[1]
+
+
+def setup_cell(repository, release):
+    text = SETUP.replace("@NEEDED@", ", ".join(release.split("."))).replace("@RELEASE@", release)
+    return text.replace("@SOURCE@", f"git+{repository}@v{release}" if repository else "")
+
+
+def header_cell(repository, site, name):
+    if not repository:
+        return (
+            "*Reading this as a notebook? It holds no pictures yet: run it from top to bottom and "
+            "they appear.*"
+        )
+    owner_and_name = repository.removeprefix("https://github.com/")
+    colab = (
+        f"https://colab.research.google.com/github/{owner_and_name}/blob/v{version()}/book/{name}"
+    )
+    page = f"{site}/book/{name.removesuffix('.ipynb')}.html"
+    return (
+        f"*[Read this chapter with all its figures]({page}) or [run it in Colab]({colab}) (there, "
+        "first save a copy in Drive: your work is kept only in your own copy).*"
+    )
+
+
+def cell_id(text, taken):
+    """A short id from the cell's text, so that ids change only where cells change."""
+    number = 0
+    while True:
+        value = hashlib.sha256(f"{text}{number or ''}".encode()).hexdigest()[:8]
+        if value not in taken:
+            taken.add(value)
+            return value
+        number += 1
+
+
+def synced_notebook(text, name, repository, site, release):
+    notebook = nbformat.reads(text, as_version=4)
+    generated = {
+        "course-header": header_cell(repository, site, name),
+        "course-setup": setup_cell(repository, release),
+    }
+    taken, count = set(), 0
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": sorted(tags)} if tags else {}
+        for tag, source in generated.items():
+            if tag in tags:
+                cell.source = source
+        cell.source = cell.source.strip("\n")
+        cell.id = cell_id(cell.source, taken)
+        if cell.cell_type == "code":
+            count += 1
+            if COMPARED in tags and cell.outputs:
+                cell.execution_count = count
+                for output in cell.outputs:
+                    if "execution_count" in output:
+                        output.execution_count = count
+                    if "metadata" in output:
+                        output.metadata = {}
+            else:
+                cell.outputs, cell.execution_count = [], None
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return nbformat.writes(notebook, indent=1) + "\n"
+
+
+def between_marks(text, block, opening="# >>> repository", closing="# <<< repository"):
+    before, rest = text.split(opening)
+    after = rest.split(closing)[1]
+    return f"{before}{opening}\n{block}{closing}{after}"
+
+
+def config_block(repository, release):
+    if not repository:
+        return ""
+    return (
+        f"repository:\n  url: {repository}\n  branch: v{release}\n"
+        "launch_buttons:\n  colab_url: https://colab.research.google.com\n"
+    )
+
+
+def readme_block(repository, site):
+    if not repository:
+        return ""
+    return f"Read it: [{site}]({site}). Source: [{repository}]({repository}).\n"
+
+
+def citation_block(repository, release):
+    lines = [f"version: {release}"]
+    if repository:
+        lines.append(f"repository-code: {repository}")
+    return "\n".join(lines) + "\n"
+
+
+def generated_files():
+    """{path: the text it must have}"""
+    (repository, site), release = addresses(), version()
+    wanted = {}
+    for name, block, marks in (
+        ("_config.yml", config_block(repository, release), ()),
+        ("CITATION.cff", citation_block(repository, release), ()),
+        ("README.md", readme_block(repository, site), ("<!-- >>> -->", "<!-- <<< -->")),
+    ):
+        path = ROOT / name
+        wanted[path] = between_marks(path.read_text(), block, *marks)
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        wanted[path] = synced_notebook(path.read_text(), path.name, repository, site, release)
+    return wanted
+
+
+def set_repository(url):
+    """Write the address and, for GitHub, the address of its Pages into pyproject.toml."""
+    url = url.rstrip("/").removesuffix(".git")
+    match = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+)", url)
+    if url and not match:
+        sys.exit(
+            f"sync: {url!r} is not an address like https://github.com/owner/name "
+            "(Colab opens notebooks from GitHub); an empty one unsets it."
+        )
+    site = f"https://{match[1]}.github.io/{match[2]}" if match else ""
+    path = ROOT / "pyproject.toml"
+    text = re.sub(r'^repository = ".*"', f'repository = "{url}"', path.read_text(), flags=re.M)
+    path.write_text(re.sub(r'^site = ".*"', f'site = "{site}"', text, flags=re.M))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if out of step")
+    parser.add_argument("--repository", metavar="URL", help="https://github.com/owner/name, or ''")
+    options = parser.parse_args()
+    if options.repository is not None:
+        set_repository(options.repository)
+    stale = [path for path, text in generated_files().items() if path.read_text() != text]
+    for path in stale:
+        if options.check:
+            print(f"{path.relative_to(ROOT)} is out of step with its source: run `make sync`")
+        else:
+            path.write_text(generated_files()[path])
+            print(f"wrote {path.relative_to(ROOT)}")
+    sys.exit(1 if options.check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()
