@@ -81,6 +81,10 @@ def to_svg(figure, label):
 
     `label` is read aloud by screen readers.
     """
+    for legend in filter(None, (axes.get_legend() for axes in figure.axes)):
+        legend.set_frame_on(False)  # a legend made outside `style()` has a white box, black text
+        for text in legend.get_texts():
+            text.set_color(_INK)
     with style():
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -88,7 +92,7 @@ def to_svg(figure, label):
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = svg.replace(_INK, "currentColor")
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
     # Ids must be unique on a page that holds many figures; only those referred to are kept.
     prefix = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
     used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))

@@ -33,16 +33,16 @@ found = find_spec("resnet_course") and __import__("resnet_course").__version__
 if tuple(map(int, (found or "0").split("."))) < NEEDED:
     if not SOURCE:
         raise SystemExit(
-            "The package resnet_course @RELEASE@ is not installed: run `pip install -e .` in the "
-            "course's folder, or set RESNET_COURSE_SOURCE to that folder or to a wheel."
+            "The package resnet_course @RELEASE@ is not installed: run `pip install -e .` in "
+            "the course's folder, or set RESNET_COURSE_SOURCE to it or to a wheel."
         )
     # What is installed stays as it is (--no-deps); only what is missing is added.
-    modules = ["torch", "torchvision", "matplotlib", "sklearn", "ipywidgets", "tqdm"]
-    missing = [name.replace("sklearn", "scikit-learn") for name in modules if not find_spec(name)]
+    needs = ["torch", "torchvision", "matplotlib", "ipywidgets", "tqdm", "sklearn"]
+    missing = [name.replace("sk", "scikit-") for name in needs if not find_spec(name)]
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     for what in (["--no-deps", "--force-reinstall", SOURCE], missing):
         if what and subprocess.run([*pip, *what]).returncode:
-            raise SystemExit("resnet_course could not be installed: check the network, run again.")
+            raise SystemExit("Installing failed: check the network, run this again.")
     sys.modules.pop("resnet_course", None)
 
 from resnet_course import __version__, train

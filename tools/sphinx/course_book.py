@@ -7,6 +7,7 @@ installed versions. Loaded by `_config.yml`, so plain `jupyter-book build .` beh
 
 import hashlib
 import platform
+import re
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -48,22 +49,35 @@ def choose_cache(app, config):
 
 
 def clean_scripts(app, pagename, templatename, context, doctree):
-    """Drop what sphinx-thebe adds though it is off (twice, an error in the browser's console), and
-    load MathJax once."""
+    """Drop scripts that this book has no use for, and load the others once.
+
+    sphinx-thebe adds its constant twice though thebe is off, and MathJax arrives twice: both are
+    errors in the browser's console. The toggle buttons have nothing to toggle here.
+    """
     kept, seen = [], set()
     for script in context.get("script_files", []):
         name = str(getattr(script, "filename", None) or "")
         body = getattr(script, "attributes", {}).get("body") or ""
         key = name.split("?")[0] or body
-        if "thebe" in key.lower() or key in seen:
+        if "thebe" in key.lower() or "togglebutton" in key or key in seen:
             continue
         seen.add(key)
         kept.append(script)
     context["script_files"] = kept
 
 
+def silence_scripts(app, exception):
+    """Take the messages to developers out of the theme's scripts: readers' consoles stay empty."""
+    for script in (Path(app.outdir) / "_static" / "scripts").glob("*.js"):
+        text = script.read_text(encoding="utf-8")
+        quiet = re.sub(r"console\.log\((`[^`]*`|\"[^\"]*\")\)", "void 0", text)
+        if quiet != text:
+            script.write_text(quiet, encoding="utf-8")
+
+
 def setup(app):
     app.add_config_value("course_fingerprint", "", "env")
     app.connect("config-inited", choose_cache)
     app.connect("html-page-context", clean_scripts, priority=990)
+    app.connect("build-finished", silence_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

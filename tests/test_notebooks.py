@@ -1,0 +1,126 @@
+"""Every notebook: its form, and a run of it alone in an empty folder."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+COMPARED = "nbval-check-output"
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def test_table_of_contents_names_every_notebook_and_no_other():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    assert len(listed) == len(set(listed))
+    pages = {f"book/{p.stem}" for p in (ROOT / "book").iterdir() if p.suffix in (".ipynb", ".md")}
+    assert set(listed) == pages
+
+
+def test_generated_parts_are_in_step():
+    check = subprocess.run(
+        [sys.executable, "tools/sync.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+@each
+def test_form(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "course-setup" in tags(code[0]), "the first code cell is the setup cell"
+    assert sum("course-header" in tags(cell) for cell in notebook.cells) == 1
+    assert code[1].source.startswith(("import ", "from ")), "imports come right after the setup"
+    for cell in code:
+        longest = 30 if cell is code[0] else 25
+        assert len(cell.source.splitlines()) <= longest, cell.source
+        hidden = {"hide-input", "hide-cell", "remove-input", "remove-cell"} & set(tags(cell))
+        assert not hidden or cell is code[0], "what the learner is here to learn is never hidden"
+        kept = COMPARED in tags(cell)
+        assert bool(cell.outputs) == kept, f"outputs are kept only under {COMPARED}: {cell.source}"
+        for output in cell.outputs:
+            assert output.output_type == "stream" and output.name == "stdout", cell.source
+
+
+@each
+def test_markdown_is_portable(path):
+    """Nothing that Colab or JupyterLab would show raw: MyST roles, directives, targets."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"\{[a-z:_-]+\}`|^```+\{|^:::|^\([\w-]+\)=", cell.source, re.M)
+            assert not re.search(r"!\[\s*\]\(", cell.source), "a picture without alternative text"
+            assert "\\(" not in cell.source and "\\[" not in cell.source, "math is $...$"
+            assert "http://" not in cell.source
+
+
+@each
+def test_no_trace_of_a_machine(path):
+    text = path.read_text()
+    assert not re.search(r"/home/|/root/|/Users/|C:\\\\", text)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The package as a wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
+    made = subprocess.run([*build, ROOT], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip("no wheel could be built (it needs the network): " + made.stderr[-300:])
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture
+def bare_python(tmp_path):
+    """The Python of an environment with every library but without the course's package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "resnet_course" not in entry.name:
+            (site / entry.name).symlink_to(entry)
+    return tmp_path / "env" / "bin" / "python"
+
+
+def test_without_package_or_source_one_sentence(bare_python, tmp_path):
+    setup = nbformat.read(NOTEBOOKS[0], as_version=4).cells
+    source = next(cell.source for cell in setup if "course-setup" in tags(cell))
+    if re.search(r'or "git\+', source):
+        pytest.skip("a repository is configured: the cell would install from there")
+    environment = {k: v for k, v in os.environ.items() if k != "RESNET_COURSE_SOURCE"}
+    run = subprocess.run(
+        [bare_python, "-c", source], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "pip install -e ." in run.stderr and len(run.stderr.splitlines()) == 1
+
+
+@each
+def test_alone_in_an_empty_folder(path, bare_python, wheel, tmp_path):
+    """nbval on a copy that has nothing beside it; its setup cell installs the wheel."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(path, alone)
+    environment = os.environ | {"RESNET_COURSE_SOURCE": str(wheel)}
+    run = subprocess.run(
+        [bare_python, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", path.name],
+        cwd=alone,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert list((tmp_path / "env" / "lib").glob("*/site-packages/resnet_course/__init__.py"))

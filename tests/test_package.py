@@ -1,0 +1,105 @@
+"""The package's form: small leaves, and one place for each truth."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted((ROOT / "resnet_course").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_modules_are_leaves_with_docstrings(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    imported = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    assert not any(name.startswith("resnet_course") for name in imported)
+
+
+def test_importing_does_nothing():
+    code = (
+        "import torch; a = torch.get_rng_state(); "
+        "from resnet_course import data, plot, probe, resnet, train; "
+        "import matplotlib; assert torch.equal(a, torch.get_rng_state()); "
+        "assert matplotlib.rcParams['svg.fonttype'] == 'path'"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout == "", run.stderr
+
+
+def test_resnet_imports_torch_alone():
+    tree = ast.parse((ROOT / "resnet_course" / "resnet.py").read_text())
+    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} == {"torch"}
+
+
+def test_pins_are_exact():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            line = line.split("#")[0].strip()
+            assert not line or line.startswith("-") or re.fullmatch(r"[\w.-]+==[\w.]+", line), line
+
+
+def test_pins_satisfy_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = (ROOT / "requirements.txt").read_text()
+    for need in project["dependencies"]:
+        assert re.search(rf"^{re.split('[><=]', need)[0]}==", pinned, re.M), need
+
+
+@pytest.fixture
+def copy_of_the_repository(tmp_path):
+    import shutil
+
+    for name in ("tools", "book", "resnet_course"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("pyproject.toml", "_config.yml", "CITATION.cff", "README.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def sync(folder, *arguments):
+    command = [sys.executable, "tools/sync.py", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_one_command_changes_the_address_everywhere_and_back(copy_of_the_repository):
+    folder = copy_of_the_repository
+    before = {p: p.read_text() for p in folder.rglob("*") if p.is_file() and p.suffix != ".js"}
+    assert sync(folder, "--repository", "https://github.com/owner/course.git").returncode == 0
+    for name in (
+        "_config.yml",
+        "CITATION.cff",
+        "README.md",
+        *map(str, folder.glob("book/*.ipynb")),
+    ):
+        assert "https://github.com/owner/course" in (folder / name).read_text()
+        assert "course.git" not in (folder / name).read_text()
+    assert (
+        "https://owner.github.io/course/book/intro.html"
+        in (folder / "book" / "intro.ipynb").read_text()
+    )
+    assert sync(folder, "--check").returncode == 0
+    assert sync(folder, "--repository", "").returncode == 0
+    assert all(path.read_text() == text for path, text in before.items())
+
+
+def test_bad_address_is_refused(copy_of_the_repository):
+    run = sync(copy_of_the_repository, "--repository", "ftp://nowhere")
+    assert run.returncode == 1 and "'ftp://nowhere' is not an address" in run.stderr
+
+
+def test_old_python_gets_one_sentence(tmp_path):
+    code = (
+        "import sys; sys.version_info = (3, 8, 0); sys.argv = ['environment.py', 'x', 'y']; "
+        "import runpy; runpy.run_path('tools/environment.py', run_name='__main__')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.strip().count("\n") == 0 and "3.8 is too old" in run.stderr

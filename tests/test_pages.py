@@ -1,0 +1,157 @@
+"""Every built page in a real browser: Debian's Chromium, or any Chrome on the path."""
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine"),
+    pytest.mark.skipif(not (HTML / "index.html").exists(), reason="no built book: `make book`"),
+]
+
+
+def pages():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(Quiet, directory=HTML)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """visit(page, width, scheme) -> (page object, requests, console messages)"""
+    contexts = []
+
+    def go(name, width=1280, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page, requests, messages = context.new_page(), [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.goto(f"{address}/{name}.html", wait_until="networkidle")
+        return page, requests, messages
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", pages())
+def test_no_other_host_and_a_silent_console(visit, address, name):
+    _, requests, messages = visit(name)
+    assert [url for url in requests if not url.startswith((address, "data:"))] == []
+    assert messages == []
+
+
+@pytest.mark.parametrize("name", pages())
+@pytest.mark.parametrize("width", [390, 1280])
+def test_fits_its_width(visit, name, width):
+    page, _, _ = visit(name, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("name", pages())
+def test_math_is_typeset(visit, name):
+    page, _, _ = visit(name)
+    written = page.locator(".math").count()
+    assert page.locator("mjx-container svg").count() == written
+    assert page.locator("mjx-merror").count() == 0
+
+
+@pytest.mark.parametrize("name", pages())
+def test_every_picture_has_words(visit, name):
+    page, _, _ = visit(name)
+    images = page.locator("main img")
+    for i in range(images.count()):
+        assert (images.nth(i).get_attribute("alt") or "").strip()
+    figures = page.locator(".course-figure svg")
+    for i in range(figures.count()):
+        assert len(figures.nth(i).get_attribute("aria-label")) > 20
+        assert figures.nth(i).bounding_box()["height"] > 30
+
+
+CONTRAST = """() => {
+  const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255;
+      return v <= 0.04045 ? v / 12.92 : Math.pow((v + 0.055) / 1.055, 2.4); });
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const ground = e => { for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length && (c.length < 4 || c[3] > 0.5)) return c; }
+      return [255, 255, 255]; };
+  const bad = [];
+  for (const e of document.querySelectorAll(
+        'main p, main li, main pre, main h1, main h2, .course-figure svg text, figcaption')) {
+    if (!e.getClientRects().length) continue;
+    const style = getComputedStyle(e);
+    const ink = parse(e.tagName === 'text' ? style.fill : style.color);
+    const [a, b] = [light(ink), light(ground(e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(e.tagName + ': ' + e.textContent.slice(0, 60));
+  }
+  return bad;
+}"""
+
+
+@pytest.mark.parametrize("name", pages())
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable(visit, name, scheme):
+    page, _, _ = visit(name, scheme=scheme)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert page.evaluate(CONTRAST) == []
+
+
+@pytest.mark.parametrize("name", pages())
+def test_links_inside_the_book_lead_somewhere(visit, address, name):
+    page, _, _ = visit(name)
+    links = page.eval_on_selector_all("main a[href]", "all => all.map(a => a.href)")
+    for link in links:
+        if link.startswith(address):
+            place = link.removeprefix(address).split("#")[0].split("?")[0].lstrip("/")
+            assert (HTML / place).exists(), link
+
+
+def test_colour_switch_reaches_the_figures(visit):
+    page, _, messages = visit("book/03_degradation", scheme="light")
+    text = page.locator(".course-figure svg text").first
+
+    def ink():
+        return text.evaluate("e => getComputedStyle(e).fill")
+
+    before = ink()
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert ink() != before
+    assert messages == []
