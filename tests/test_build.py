@@ -29,6 +29,14 @@ def small_book(tmp_path):
     return tmp_path
 
 
+def test_only_the_book_s_own_files_are_read(small_book):
+    """Not what an environment or a test run leaves in hidden folders."""
+    (small_book / ".venv" / "lib").mkdir(parents=True)
+    (small_book / ".venv" / "lib" / "notes.md").write_text("# Notes\n")
+    assert build(small_book)[0].returncode == 0
+    assert not list((small_book / "_build" / "html").rglob("notes.html"))
+
+
 def write_page(folder, code):
     count = "open('runs.txt', 'a').write('x')\n"
     cells = [nbformat.v4.new_markdown_cell("# Page"), nbformat.v4.new_code_cell(count + code)]

@@ -146,12 +146,8 @@ def test_links_inside_the_book_lead_somewhere(visit, address, name):
 
 def test_colour_switch_reaches_the_figures(visit):
     page, _, messages = visit("book/03_degradation", scheme="light")
-    text = page.locator(".course-figure svg text").first
-
-    def ink():
-        return text.evaluate("e => getComputedStyle(e).fill")
-
-    before = ink()
+    ink = "getComputedStyle(document.querySelector('.course-figure svg text')).fill"
+    before = page.evaluate(ink)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    assert ink() != before
+    page.wait_for_function(f"{ink} !== '{before}'", timeout=5000)
     assert messages == []

@@ -38,11 +38,11 @@ if tuple(map(int, (found or "0").split("."))) < NEEDED:
         )
     # What is installed stays as it is (--no-deps); only what is missing is added.
     needs = ["torch", "torchvision", "matplotlib", "ipywidgets", "tqdm", "sklearn"]
-    missing = [name.replace("sk", "scikit-") for name in needs if not find_spec(name)]
+    missing = [n.replace("sk", "scikit-") for n in needs if not find_spec(n)]
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     for what in (["--no-deps", "--force-reinstall", SOURCE], missing):
         if what and subprocess.run([*pip, *what]).returncode:
-            raise SystemExit("Installing failed: check the network, run this again.")
+            raise SystemExit("Not installed: check the network, run this again.")
     sys.modules.pop("resnet_course", None)
 
 from resnet_course import __version__, train
