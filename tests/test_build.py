@@ -70,6 +70,11 @@ def test_cells_run_again_when_and_only_when_something_changed(small_book):
     (small_book / "requirements.txt").write_text("# other pins\n")
     assert build(small_book)[2] == 3
 
+    style = small_book / "book" / "_static" / "course.css"
+    style.write_text("p { color: teal }")
+    assert build(small_book)[2] == 3  # a new look needs no new run
+    assert "teal" in (small_book / "_build/html/_static/course.css").read_text()
+
     recorded = small_book / "book" / "recorded"
     recorded.mkdir()
     (recorded / "run.json").write_text(json.dumps({"error": 0.5}))

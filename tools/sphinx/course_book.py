@@ -17,6 +17,15 @@ LIBRARIES = ["torch", "torchvision", "numpy", "scikit-learn", "matplotlib", "ipy
 CACHES_KEPT = 3  # so that going back to the last branch is quick too
 
 
+def add_files(sha, folders, single=()):
+    """Feed files, and all that is in folders, to a hash: names and contents."""
+    inside = [sorted(f for f in d.rglob("*") if "__pycache__" not in f.parts) for d in folders]
+    for file in [*single, *(file for files in inside for file in files)]:
+        if file.is_file():
+            sha.update(file.name.encode() + b"\0" + file.read_bytes())
+    return sha.hexdigest()[:16]
+
+
 def fingerprint(root):
     """Hash of all that a chapter's outputs depend on, except its own cells."""
     sha = hashlib.sha256(platform.python_version().encode())
@@ -27,18 +36,15 @@ def fingerprint(root):
             sha.update(f"{name} missing".encode())
     spec = find_spec("resnet_course")
     folders = [Path(place) for place in spec.submodule_search_locations] if spec else []
-    files = [root / "requirements.txt", root / "constraints.txt"]
-    for folder in [*folders, root / "book" / "recorded"]:
-        files += sorted(f for f in folder.rglob("*") if "__pycache__" not in f.parts)
-    for file in files:
-        if file.is_file():
-            sha.update(file.name.encode() + b"\0" + file.read_bytes())
-    return sha.hexdigest()[:16]
+    pins = [root / "requirements.txt", root / "constraints.txt"]
+    return add_files(sha, [*folders, root / "book" / "recorded"], pins)
 
 
 def choose_cache(app, config):
     """One execution cache for each fingerprint; Sphinx reads all pages anew when it changes."""
     config.course_fingerprint = fingerprint(Path(app.srcdir))
+    static = Path(app.srcdir) / "book" / "_static"
+    config.course_look = add_files(hashlib.sha256(), [static], [Path(__file__)])
     caches = Path(app.outdir).parent / ".jupyter_cache"
     cache = caches / config.course_fingerprint
     cache.mkdir(parents=True, exist_ok=True)
@@ -77,6 +83,7 @@ def silence_scripts(app, exception):
 
 def setup(app):
     app.add_config_value("course_fingerprint", "", "env")
+    app.add_config_value("course_look", "", "html")  # else a changed style sheet is not copied
     app.connect("config-inited", choose_cache)
     app.connect("html-page-context", clean_scripts, priority=990)
     app.connect("build-finished", silence_scripts)
