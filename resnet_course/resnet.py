@@ -223,7 +223,8 @@ class CifarResNet(nn.Module):
     """The paper's 6n+2 design for small images (section 4.2): (N, C, H, W) -> logits (N, classes).
 
     One convolution, three stages of `n` blocks with 16, 32 and 64 channels, mean over all pixels,
-    one linear layer. With `PlainBlock` it is the plain network of the same depth.
+    one linear layer. With `PlainBlock` it is the plain network of the same depth. Published CIFAR
+    weights in this layout load here once their `linear.` is renamed to `fc.`.
     """
 
     def __init__(self, block, n, num_classes=10, in_channels=3, shortcut=option_a):

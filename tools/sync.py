@@ -33,8 +33,8 @@ found = find_spec("resnet_course") and __import__("resnet_course").__version__
 if tuple(map(int, (found or "0").split("."))) < NEEDED:
     if not SOURCE:
         raise SystemExit(
-            "The package resnet_course @RELEASE@ is not installed: run `pip install -e .` in "
-            "the course's folder, or set RESNET_COURSE_SOURCE to it or to a wheel."
+            "resnet_course @RELEASE@ is not installed: run `pip install -e .` in the "
+            "course's folder, or set RESNET_COURSE_SOURCE to it or to a wheel."
         )
     # What is installed stays as it is (--no-deps); only what is missing is added.
     needs = ["torch", "torchvision", "matplotlib", "ipywidgets", "tqdm", "sklearn"]
