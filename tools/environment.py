@@ -16,16 +16,16 @@ SPACE_GB = 8  # torch with its CUDA libraries; a CPU build needs 2
 TROUBLE = [  # what pip prints, and what to tell the reader
     ("No space left on device", "the disk is full: free {space} GB and run the same command again"),
     (
-        "Could not find a version that satisfies",
-        "a package is not to be had for this Python, or the package index cannot be reached: "
-        "check the network, then run the same command again",
-    ),
-    (
         "Temporary failure in name resolution",
         "no network: the first install needs it (afterwards the book builds without)",
     ),
     ("NewConnectionError", "no network: the first install needs it (afterwards none is needed)"),
     ("Read timed out", "the network is too slow or broke off: run the same command again"),
+    (
+        "Could not find a version that satisfies",
+        "a package is not to be had for this Python, or the package index cannot be reached: "
+        "check the network, then run the same command again",
+    ),
 ]
 
 
