@@ -42,6 +42,7 @@ outputs: ## run the notebooks and store the text outputs that nbval compares
 
 configure: ## set the repository's address everywhere: make configure URL=https://github.com/you/repo
 	@$(PYTHON) tools/environment.py $(VENV) requirements-dev.txt
+	@$(if $(filter undefined,$(origin URL)),$(error name it: make configure URL=https://github.com/you/repo (URL= alone unsets it)))
 	@$(BIN)/python tools/sync.py --repository "$(URL)"
 
 lock: ## write constraints.txt from the environment as it is

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
+
 LIBRARIES = ["torch", "torchvision", "numpy", "scikit-learn", "matplotlib", "ipywidgets"]
 CACHES_KEPT = 3  # so that going back to the last branch is quick too
 
@@ -54,6 +56,10 @@ def choose_cache(app, config):
     config.nb_execution_cache_path = str(cache)
 
 
+def is_math(node):
+    return isinstance(node, nodes.math | nodes.math_block)
+
+
 def clean_scripts(app, pagename, templatename, context, doctree):
     """Drop scripts that this book has no use for, and load the others once.
 
@@ -61,11 +67,14 @@ def clean_scripts(app, pagename, templatename, context, doctree):
     errors in the browser's console. The toggle buttons have nothing to toggle here.
     """
     kept, seen = [], set()
+    has_math = doctree is not None and any(doctree.findall(is_math))
     for script in context.get("script_files", []):
         name = str(getattr(script, "filename", None) or "")
         body = getattr(script, "attributes", {}).get("body") or ""
         key = name.split("?")[0] or body
         if "thebe" in key.lower() or "togglebutton" in key or key in seen:
+            continue
+        if "mathjax" in key.lower() and not has_math:  # 2 MB that a page of plain text saves
             continue
         seen.add(key)
         kept.append(script)
