@@ -73,7 +73,7 @@ def main(folder, requirements):
         return
     space = 2 if index else SPACE_GB
     free = shutil.disk_usage(".").free / 1e9
-    fresh = not os.path.exists(python)
+    fresh = not os.path.exists(os.path.join(folder, "bin", "pip"))  # made last: all is there
     if fresh and free < space:
         stop("%.1f GB free on this disk, about %d GB are needed: make room first." % (free, space))
     print("Installing packages into %s (about %d GB, some minutes)" % (folder, space))

@@ -5,7 +5,6 @@ commit it: this is how an expectation changes.
 """
 
 import sys
-from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
@@ -22,7 +21,7 @@ def main(names):
         print(f"running {path.name}")
         NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
         text = synced_notebook(nbformat.writes(notebook), path.name, *addresses(), version())
-        Path(path).write_text(text)
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -195,12 +195,13 @@ def main():
     options = parser.parse_args()
     if options.repository is not None:
         set_repository(options.repository)
-    stale = [path for path, text in generated_files().items() if path.read_text() != text]
+    wanted = generated_files()
+    stale = [path for path, text in wanted.items() if path.read_text() != text]
     for path in stale:
         if options.check:
             print(f"{path.relative_to(ROOT)} is out of step with its source: run `make sync`")
         else:
-            path.write_text(generated_files()[path])
+            path.write_text(wanted[path])
             print(f"wrote {path.relative_to(ROOT)}")
     sys.exit(1 if options.check and stale else 0)
 
