@@ -120,8 +120,8 @@ def install(command, space):
         for sign, sentence in TROUBLE:
             if sign in text:
                 stop(sentence.format(space=space) + ". Details: environment.log")
-        last = [line.strip() for line in log if line.strip()][-1:]
-        stop("pip failed: %s. Details: environment.log" % "".join(last))
+        errors = [line.strip(" .\n") for line in log if line.lower().startswith("error")]
+        stop("pip failed (%s). Details: environment.log" % "".join(errors[-1:]))
 
 
 if __name__ == "__main__":
