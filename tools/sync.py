@@ -5,8 +5,8 @@
     python tools/sync.py --repository URL     change the repository's address first
 
 Sources: pyproject.toml ([tool.resnet-course]: addresses), resnet_course/__init__.py (version),
-this file (the setup cell). Generated: the block in _config.yml, README.md and CITATION.cff; in
-each notebook the header, the setup cell, cell ids, counts and metadata.
+this file (the setup cell, evidence labels). Generated: the block in _config.yml, README.md and CITATION.cff; in
+each notebook the header, the setup cell, evidence labels, cell ids, counts and metadata.
 """
 
 import argparse
@@ -50,6 +50,33 @@ from resnet_course import __version__, train
 DEVICE = train.pick_device()
 print(f"resnet_course {__version__}, running on {DEVICE}")
 """.strip()
+
+# How a claim is backed. Authors write <span class="evidence measured"></span>; the rest is made here,
+# as plain HTML with its style inside, since Colab and JupyterLab have no style sheet of ours.
+EVIDENCE = {
+    "derived": ("∴", "derived", "The text derives it in front of you."),
+    "measured": ("◉", "measured here", "A cell of this chapter measures it and asserts it."),
+    "recorded": ("▤", "recorded", "From a longer run; its log is in the repository."),
+    "cited": ("❞", "cited", "From the source that is linked."),
+    "contested": ("⇄", "contested", "Researchers disagree; both sides are cited."),
+}
+LABEL = (
+    '<span class="evidence {kind}" title="{title}" style="border:1px solid;border-radius:1em;'
+    'padding:0 .6em;font-size:.8em;white-space:nowrap">{mark} {words}</span>'
+)
+
+
+def evidence_labels(text):
+    """Write every evidence label out in full; an unknown kind is an error."""
+
+    def label(match):
+        kind = match[1]
+        if kind not in EVIDENCE:
+            sys.exit(f"sync: evidence {kind!r} is unknown: choose one of {', '.join(EVIDENCE)}")
+        mark, words, title = EVIDENCE[kind]
+        return LABEL.format(kind=kind, mark=mark, words=words, title=title)
+
+    return re.sub(r'<span class="evidence (\w+)"[^>]*>.*?</span>', label, text)
 
 
 def addresses():
@@ -109,6 +136,8 @@ def synced_notebook(text, name, repository, site, release):
             if tag in tags:
                 cell.source = source
         cell.source = cell.source.strip("\n")
+        if cell.cell_type == "markdown":
+            cell.source = evidence_labels(cell.source)
         cell.id = cell_id(cell.source, taken)
         if cell.cell_type == "code":
             count += 1

@@ -1,0 +1,17 @@
+"""What a bank of answers is made of; the banks are in tests/exercises/chNN.py."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Answers to one exercise.
+
+    `right` lists correct variants. `wrong` lists (attempt, phrase): the check must reject the
+    attempt with a sentence that holds the phrase, and no two phrases may fit the same sentence.
+    `given` are the check's other arguments. The folded solution comes from the chapter itself.
+    """
+
+    right: list
+    wrong: list
+    given: tuple = field(default=())

@@ -1,0 +1,191 @@
+"""Answers to the exercises of chapter 03."""
+
+import torch
+from bank import Bank
+from torch import nn
+
+from resnet_course import train
+
+
+def weighted(network):
+    return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+def named(network, *kinds, skip=None):
+    return sum(
+        isinstance(m, kinds) and not (skip and skip in name) for name, m in network.named_modules()
+    )
+
+
+def dirac(channels, size):
+    return nn.init.dirac_(torch.empty(channels, channels, size, size))
+
+
+def by_hand(channels, size, value=1.0, row=None, mix=False):
+    weight = torch.zeros(channels, channels, size, size)
+    centre = size // 2
+    for i in range(channels):
+        for j in range(channels):
+            if mix or i == j:
+                weight[i, j, centre if row is None else row, centre] = value
+    return weight
+
+
+def half_float(channels, size):
+    return dirac(channels, size).to(torch.bfloat16)
+
+
+def shifted(channels, size):
+    return by_hand(channels, size, row=0) if size > 1 else by_hand(channels, size)
+
+
+def reversed_channels(channels, size):
+    return by_hand(channels, size).flip(0)
+
+
+def one_more_than_needed(channels, size):
+    weight = by_hand(channels, size)
+    weight[0, -1, 0, 0] += 0.5
+    return weight if size > 1 else by_hand(channels, size)
+
+
+def right_error(network, images, labels):
+    mode = network.training
+    network.eval()
+    with torch.no_grad():
+        wrong = (network(images).argmax(1) != labels).float().mean().item()
+    network.train(mode)
+    return wrong
+
+
+def as_it_comes(network, images, labels):
+    return (network(images).argmax(1) != labels).float().mean().item()
+
+
+def only_no_grad(network, images, labels):
+    with torch.no_grad():
+        return as_it_comes(network, images, labels)
+
+
+def pollutes(network, images, labels):
+    """Measures in the right mode, after one batch in the wrong one."""
+    wrong = right_error(network, images, labels)
+    network(images)
+    return wrong
+
+
+def stays_in_eval(network, images, labels):
+    network.eval()
+    with torch.no_grad():
+        return (network(images).argmax(1) != labels).float().mean()
+
+
+def always_back_to_training(network, images, labels):
+    wrong = right_error(network, images, labels)
+    network.train()
+    return wrong
+
+
+BANKS = {
+    "count_layers": Bank(
+        right=[
+            lambda network: named(network, nn.Conv2d, nn.Linear, skip="downsample"),
+            lambda network: torch.tensor(named(network, nn.Conv2d, nn.Linear, skip="downsample")),
+        ],
+        wrong=[
+            (lambda network: len(weighted(network)), "shortcuts' 1x1 convolutions"),
+            (lambda network: named(network, nn.Conv2d, skip="downsample"), "one is missing"),
+            (
+                lambda network: named(network, nn.Conv2d, skip="downsample") - 1,
+                "first convolution and the",
+            ),
+            (
+                lambda network: named(
+                    network, nn.Conv2d, nn.Linear, nn.BatchNorm2d, skip="downsample"
+                ),
+                "batch norm has learned numbers",
+            ),
+            (lambda network: len(list(network.modules())), "every module was counted"),
+            (lambda network: len(list(network.children())), "only the outermost"),
+            (lambda network: len(list(network.parameters())), "parameter tensors"),
+            (
+                lambda network: sum(p.numel() for p in network.parameters()),
+                "single learned numbers",
+            ),
+            (lambda network: 12345, "at any depth"),
+            (lambda network: None, "end with `return`"),
+        ],
+    ),
+    "identity_kernel": Bank(
+        right=[
+            dirac,
+            half_float,
+            by_hand,
+            lambda c, k: nn.functional.pad(torch.eye(c)[:, :, None, None], [k // 2] * 4),
+            lambda c, k: nn.Parameter(dirac(c, k)),
+        ],
+        wrong=[
+            (lambda c, k: torch.ones(c, c, k, k), "blurs the image"),
+            (lambda c, k: torch.zeros(c, c, k, k), "0 everywhere"),
+            (lambda c, k: by_hand(c, k, mix=True), "adds up all input channels"),
+            (lambda c, k: by_hand(c, k, value=1 / k**2), "their value must be 1"),
+            (
+                lambda c, k: by_hand(c, k, value=0.5) + 0.5 * by_hand(c, k, row=0),
+                "averages or shifts",
+            ),
+            (one_more_than_needed, "only the centre of each kernel"),
+            (reversed_channels, "output channel i must read"),
+            (lambda c, k: torch.eye(k), "Expected shape"),
+            (lambda c, k: by_hand(c, k).numpy(), "Expected a tensor"),
+            (lambda c, k: by_hand(c, k) * float("nan"), "NaN is among them"),
+            (shifted, "averages or shifts the pixels; "),
+        ],
+    ),
+    "predict_ratio": Bank(
+        given=(1900.0, 4.1e6),
+        right=[1900.0**2, 3e6, 1900.0 ** (108 / 54), torch.tensor(2.5e6), 10_000_000],
+        wrong=[
+            (1900, "would change nothing"),
+            (3800, "each layer *added*"),
+            (0.001, "vanishes towards the input"),
+            (-5, "is positive"),
+            (12_000, "further off than a factor"),
+            ("many", "Expected a number"),
+            (float("inf"), "finite number"),
+        ],
+    ),
+    "diagnose": Bank(
+        right=[
+            {"A": "degradation", "B": "healthy", "C": "overfitting"},
+            {"A": "Degradation", "B": " healthy", "C": "OVERFITTING", "D": "?"},
+        ],
+        wrong=[
+            ({"A": "overfitting", "B": "healthy", "C": "degradation"}, "nothing can be overfitted"),
+            ({"A": "healthy", "B": "healthy", "C": "overfitting"}, "both errors stay high"),
+            ({"A": "degradation", "B": "overfitting", "C": "healthy"}, "low and close together"),
+            ({"A": "degradation", "B": "degradation", "C": "overfitting"}, "reaches zero"),
+            ({"A": "degradation", "B": "healthy", "C": "degradation"}, "all it was asked to"),
+            ({"A": "degradation", "B": "healthy", "C": "healthy"}, "far above the training error"),
+            ({"A": "degradation", "B": "healthy"}, "C is missing"),
+            (
+                {"A": "degradation", "B": "fine", "C": "overfitting"},
+                'Expected one of "degradation"',
+            ),
+            (["degradation", "healthy", "overfitting"], "Expected a dictionary"),
+        ],
+    ),
+    "mended_error": Bank(
+        right=[right_error, lambda n, x, y: train.evaluate(n, x, y)[1]],
+        wrong=[
+            (as_it_comes, "the statistics of this batch"),
+            (pollutes, "a measurement must not train"),
+            (stays_in_eval, "came in training mode and left in evaluation"),
+            (always_back_to_training, "came in evaluation mode and left in training"),
+            (lambda n, x, y: 1 - right_error(n, x, y), "the accuracy"),
+            (lambda n, x, y: 100 * right_error(n, x, y), "not a percentage"),
+            (lambda n, x, y: right_error(n, x, y) * len(y), "the *number* of errors"),
+            (lambda n, x, y: train.evaluate(n, x, y)[0], "that is the loss"),
+            (lambda n, x, y: 0.123, "most likely digit"),
+        ],
+    ),
+}
