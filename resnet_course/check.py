@@ -1,8 +1,8 @@
 """Exercises that answer back: one sentence for every attempt, never a traceback.
 
-An exercise is a function that examines what the learner made and raises `Mistake` at the first thing
-that is wrong. `exercise` turns it into a check that shows a `Verdict`. The chapters' exercises are in
-`resnet_course/exercises`.
+An exercise is a function that examines what the learner made and raises `Mistake` at the first
+thing that is wrong. `exercise` turns it into a check that shows a `Verdict`. The chapters'
+exercises are in `resnet_course/exercises`.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import functools
 import math
 import numbers
 import random
+import re
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -52,8 +53,14 @@ class Verdict:
             '<div class="course-output course-check" role="status" '
             f'style="border-left:4px solid {colour};padding:.3em .8em;margin:.5em 0">'
             f'<b><span aria-hidden="true">{mark}</span> Exercise {escape(self.number)}, '
-            f"{words}.</b> {escape(self.sentence)}</div>"
+            f"{words}.</b> {_marked(self.sentence)}</div>"
         )
+
+
+def _marked(text):
+    """`code` and *emphasis* in a sentence, everything else escaped."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"\*([^\s*][^*]*)\*", r"<em>\1</em>", text)
 
 
 def exercise(number, expects, right):
@@ -241,7 +248,7 @@ def choice(value, options, what="the answer", hint=1):
 
 
 def close(value, wanted, tolerance=1e-4):
-    """Are two numbers or tensors equal up to `tolerance`, relative to the larger of 1 and wanted?"""
+    """Are they equal up to `tolerance` times the largest wanted number (at least 1)?"""
     value, wanted = torch.as_tensor(value).double(), torch.as_tensor(wanted).double()
     scale = max(1.0, wanted.abs().max().item())
     return bool(((value - wanted).abs() <= tolerance * scale).all())

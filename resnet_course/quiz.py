@@ -10,7 +10,8 @@ from html import escape
 
 STYLE = """<style>
 .course-quiz fieldset{border:1px solid #808080;border-radius:6px;margin:1em 0;padding:.5em 1em}
-.course-quiz legend{font-weight:600;padding:0 .3em;float:none;width:auto;font-size:1em}
+.course-quiz legend{font-weight:600;float:left;width:100%;font-size:1em;margin:.2em 0}
+.course-quiz legend+*{clear:both}
 .course-quiz label{display:flex;gap:.6em;align-items:baseline;padding:.25em 0;cursor:pointer}
 .course-quiz p{display:none;margin:.4em 0;padding:.2em .8em;border-left:4px solid #D55E00}
 .course-quiz p.right{border-color:#009E73}
@@ -21,7 +22,7 @@ STYLE = """<style>
 class Question:
     """`options` is a list of (text, feedback); `right` is the number of the right one, from 0.
 
-    Text between backticks is shown as code.
+    `code` and *emphasis* are marked as in Markdown.
     """
 
     text: str
@@ -84,4 +85,5 @@ def _feedback(question, i):
 
 
 def _text(text):
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"\*(\S[^*]*)\*", r"<em>\1</em>", text)

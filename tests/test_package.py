@@ -1,6 +1,7 @@
 """The package's form: small leaves, and one place for each truth."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_pins_satisfy_the_package():
 def copy_of_the_repository(tmp_path):
     import shutil
 
-    for name in ("tools", "book", "resnet_course"):
+    for name in ("tools", "book", "resnet_course", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("pyproject.toml", "_config.yml", "CITATION.cff", "README.md"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -104,3 +105,22 @@ def test_old_python_gets_one_sentence(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.strip().count("\n") == 0 and "3.8 is too old" in run.stderr
+
+
+def test_new_chapter_fits_and_overwrites_nothing(copy_of_the_repository):
+    folder = copy_of_the_repository
+    command = [sys.executable, "tools/new_chapter.py", "98_trial", "A trial"]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+
+    def run(arguments):
+        return subprocess.run(
+            arguments, cwd=folder, env=environment, capture_output=True, text=True
+        )
+
+    assert run(command).returncode == 0
+    assert sync(folder, "--check").returncode == 0
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "tests/test_exercises.py"]
+    tests = run([*pytest_here, "-k", "ch98 and not prints_every"])
+    assert tests.returncode == 0, tests.stdout[-3000:]
+    assert run(command).returncode == 1 and "nothing was written" in run(command).stderr
+    assert "must look like 08_pretrained" in run([*command[:2], "trial", "T"]).stderr

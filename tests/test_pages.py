@@ -115,7 +115,8 @@ CONTRAST = """() => {
       return [255, 255, 255]; };
   const bad = [];
   for (const e of document.querySelectorAll(
-        'main p, main li, main pre, main h1, main h2, .course-figure svg text, figcaption')) {
+        'main :is(p, li, pre, h1, h2, h3, summary, legend, label), .evidence, .course-check, ' +
+        '.course-check code, .course-figure svg text, figcaption')) {
     if (!e.getClientRects().length) continue;
     const style = getComputedStyle(e);
     const ink = parse(e.tagName === 'text' ? style.fill : style.color);
@@ -132,7 +133,8 @@ def test_text_is_readable(visit, name, scheme):
     page, _, _ = visit(name, scheme=scheme)
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     assert page.evaluate(CONTRAST) == []
-    grounds = "[...new Set([...document.querySelectorAll('.text_html:has(.course-figure)')].map("
+    outputs = ".text_html:has(.course-figure, .course-output)"
+    grounds = f"[...new Set([...document.querySelectorAll('{outputs}')].map("
     grounds += "e => getComputedStyle(e).backgroundColor))]"
     assert page.evaluate(grounds) == ["rgba(0, 0, 0, 0)"]  # figures stand on the page itself
 
@@ -155,3 +157,69 @@ def test_colour_switch_reaches_the_figures(visit):
         page.locator(".theme-switch-button").first.click()  # auto, light, dark, in turn
     page.wait_for_function(f"{ink} !== '{before}'", timeout=5000)
     assert messages == []
+
+
+EXPLORERS = "document.querySelectorAll('.course-explorer').length"
+
+
+@pytest.mark.parametrize("name", pages())
+def test_explorers_move_by_keyboard_without_a_kernel(visit, name):
+    """Every slider of every explorer changes the picture, its words, and what is read aloud."""
+    page, _, messages = visit(name)
+    for number in range(page.evaluate(EXPLORERS)):
+        explorer = page.locator(".course-explorer").nth(number)
+        frame, sliders = explorer.locator(".course-frame"), explorer.locator("input")
+        assert sliders.count() >= 1
+        seen = {frame.inner_html()}
+        for i in range(sliders.count()):
+            slider = sliders.nth(i)
+            slider.focus()
+            key = "ArrowRight" if slider.input_value() == "0" else "ArrowLeft"
+            before = slider.get_attribute("aria-valuetext"), frame.inner_html()
+            page.keyboard.press(key)
+            after = slider.get_attribute("aria-valuetext"), frame.inner_html()
+            assert before[0] != after[0] and before[1] != after[1]
+            assert explorer.locator("output").nth(i).inner_text() == after[0]
+            seen.add(after[1])
+        assert len(seen) == 1 + sliders.count()
+        label = frame.locator("svg").first.get_attribute("aria-label")
+        assert len(label) > 20 and frame.locator("figcaption").inner_text()
+    assert messages == []
+
+
+def test_explorers_read_in_the_dark_and_fit_a_phone(visit):
+    page, _, _ = visit("book/03_degradation", 390, "dark")
+    frame = page.locator(".course-explorer .course-frame svg").first
+    assert frame.bounding_box()["width"] <= 390
+    ink = "getComputedStyle(document.querySelector('.course-frame svg text')).fill"
+    assert min(map(int, page.evaluate(ink)[4:-1].split(", "))) > 128
+
+
+@pytest.mark.parametrize("name", pages())
+def test_quizzes_answer_by_keyboard_without_a_kernel(visit, name):
+    page, _, _ = visit(name)
+    questions = page.locator(".course-quiz fieldset")
+    for number in range(questions.count()):
+        question = questions.nth(number)
+        options, answers = question.locator("input"), question.locator("p")
+        assert answers.count() == options.count() >= 3
+        assert question.locator("p:visible").count() == 0
+        options.first.focus()
+        page.keyboard.press("Space")
+        for i in range(options.count()):
+            assert [answers.nth(k).is_visible() for k in range(options.count())].index(True) == i
+            assert question.locator("p:visible").count() == 1
+            page.keyboard.press("ArrowDown")
+        assert question.locator("p.right").count() == 1
+
+
+def test_exercises_wait_calmly_in_the_built_page(visit):
+    page, _, _ = visit("book/03_degradation")
+    checks = page.locator(".course-check")
+    assert checks.count() >= 4
+    assert all("not attempted yet" in text for text in checks.all_inner_texts())
+    hints = page.locator("details:has(summary:text('Hint'))")
+    assert hints.count() >= 8 and not hints.first.evaluate("d => d.open")
+    hints.first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert hints.first.evaluate("d => d.open")

@@ -26,8 +26,8 @@ def main(name, folder=None):
     for part in ("tools", "book/_static", "book/recorded"):
         if (ROOT / part).exists():
             shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True)
-    pages = [path for path in (ROOT / "book").glob(f"{name}.*")]
-    for file in [*pages, *(ROOT / n for n in ("requirements.txt", "constraints.txt", "_config.yml"))]:
+    others = [ROOT / other for other in ("requirements.txt", "constraints.txt", "_config.yml")]
+    for file in [*(ROOT / "book").glob(f"{name}.*"), *others]:
         shutil.copy(file, folder / file.relative_to(ROOT))
     toc = {"format": "jb-book", "root": f"book/{name}"}
     (folder / "_toc.yml").write_text(yaml.safe_dump(toc))

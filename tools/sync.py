@@ -1,12 +1,12 @@
 """Write every generated part of the repository from its one source.
 
-    python tools/sync.py                      write them
+    python tools/sync.py [NAME ...]           write them, or only those of some notebooks
     python tools/sync.py --check              say what is out of step, and fail if anything is
     python tools/sync.py --repository URL     change the repository's address first
 
 Sources: pyproject.toml ([tool.resnet-course]: addresses), resnet_course/__init__.py (version),
-this file (the setup cell, evidence labels). Generated: the block in _config.yml, README.md and CITATION.cff; in
-each notebook the header, the setup cell, evidence labels, cell ids, counts and metadata.
+this file (the setup cell, evidence labels). Generated: the block in _config.yml, README.md and
+CITATION.cff; in each notebook the header, setup cell, evidence labels, ids, counts and metadata.
 """
 
 import argparse
@@ -37,12 +37,13 @@ if tuple(map(int, (found or "0").split("."))) < NEEDED:
             "course's folder, or set RESNET_COURSE_SOURCE to it or to a wheel."
         )
     # What is installed stays as it is (--no-deps); only what is missing is added.
-    needs = ["torch", "torchvision", "matplotlib", "ipywidgets", "tqdm", "sklearn"]
+    needs = ["torch", "torchvision", "matplotlib", "sklearn"]
+    needs += ["ipywidgets", "tqdm", "filelock"]
     missing = [n.replace("sk", "scikit-") for n in needs if not find_spec(n)]
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     for what in (["--no-deps", "--force-reinstall", SOURCE], missing):
         if what and subprocess.run([*pip, *what]).returncode:
-            raise SystemExit("Not installed: check the network, run this again.")
+            raise SystemExit("Not installed: check the network and run again.")
     sys.modules.pop("resnet_course", None)
 
 from resnet_course import __version__, train
@@ -51,8 +52,8 @@ DEVICE = train.pick_device()
 print(f"resnet_course {__version__}, running on {DEVICE}")
 """.strip()
 
-# How a claim is backed. Authors write <span class="evidence measured"></span>; the rest is made here,
-# as plain HTML with its style inside, since Colab and JupyterLab have no style sheet of ours.
+# How a claim is backed. Authors write <span class="evidence measured"></span>; the rest is made
+# here, as HTML with its style inside, since Colab and JupyterLab have no style sheet of ours.
 EVIDENCE = {
     "derived": ("∴", "derived", "The text derives it in front of you."),
     "measured": ("◉", "measured here", "A cell of this chapter measures it and asserts it."),
@@ -186,10 +187,16 @@ def citation_block(repository, release):
     return "\n".join(lines) + "\n"
 
 
-def generated_files():
-    """{path: the text it must have}"""
+def generated_files(names=()):
+    """{path: the text it must have}, for the notebooks of these names, or everything"""
     (repository, site), release = addresses(), version()
     wanted = {}
+    notebooks = sorted((ROOT / "book").glob("*.ipynb"))
+    for path in notebooks:
+        if not names or path.stem in names:
+            wanted[path] = synced_notebook(path.read_text(), path.name, repository, site, release)
+    if names:
+        return wanted
     for name, block, marks in (
         ("_config.yml", config_block(repository, release), ()),
         ("CITATION.cff", citation_block(repository, release), ()),
@@ -197,8 +204,6 @@ def generated_files():
     ):
         path = ROOT / name
         wanted[path] = between_marks(path.read_text(), block, *marks)
-    for path in sorted((ROOT / "book").glob("*.ipynb")):
-        wanted[path] = synced_notebook(path.read_text(), path.name, repository, site, release)
     return wanted
 
 
@@ -221,10 +226,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing, fail if out of step")
     parser.add_argument("--repository", metavar="URL", help="https://github.com/owner/name, or ''")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook, like 03_degradation")
     options = parser.parse_args()
     if options.repository is not None:
         set_repository(options.repository)
-    wanted = generated_files()
+    wanted = generated_files(options.names)
     stale = [path for path, text in wanted.items() if path.read_text() != text]
     for path in stale:
         if options.check:
