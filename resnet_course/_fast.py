@@ -2,10 +2,10 @@
 
 `train.fit` is the loop to read; this one computes the same updates with less waiting: images stay
 8 bit and on the device, a whole batch is cropped and flipped at once, and on CUDA one recorded
-graph replaces the hundreds of launches of a step.
+graph replaces the hundreds of launches of a step. Only `reproduce` uses this module.
 """
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,7 @@ class Resident:
         Spread, because a copy of the data may be sorted by class.
         """
         images, labels = getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
-        step = len(labels) // count if count else 1
+        step = max(1, len(labels) // count) if count else 1
         return images[::step][:count], labels[::step][:count]
 
     def standardize(self, images):
@@ -112,9 +112,10 @@ def make_batch(data, chance):
 
 
 class Updater:
-    """SGD on one network, one batch a call, with the running figures kept on the device.
+    """SGD on one network, one batch a call; the running loss and error stay on the device.
 
-    `half` is "bf16", "fp16" or "none". On CUDA the step becomes a graph after `capture`.
+    `half` is "bf16", "fp16" or "none". On CUDA everything runs on a stream of its own, and after
+    `capture` a step is one graph.
     """
 
     def __init__(self, model, data, *, half="none", momentum=0.9, weight_decay=1e-4):
@@ -122,6 +123,7 @@ class Updater:
         self.model = model.to(self.device, memory_format=torch.channels_last).train()
         self.data, self.dtype, self.graph = data, HALF[half], None
         cuda = self.device.type == "cuda"
+        self.stream = torch.cuda.Stream(self.device) if cuda else None
         # A rate in a tensor can change inside a graph; the fused optimizer reads it there.
         lr = torch.zeros((), device=self.device) if cuda else 0.0
         self.optimizer = torch.optim.SGD(
@@ -135,6 +137,17 @@ class Updater:
     def autocast(self):
         return torch.autocast(self.device.type, dtype=self.dtype) if self.dtype else nullcontext()
 
+    @contextmanager
+    def on_stream(self):
+        """What runs inside follows what was queued before, and goes before what comes after."""
+        if self.stream is None:
+            yield
+            return
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
+            yield
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+
     def update(self, chance, lr):
         """One step on the images of `chance` (columns of `draw_epoch`, on the device)."""
         group = self.optimizer.param_groups[0]
@@ -143,13 +156,13 @@ class Updater:
         else:
             group["lr"] = lr
         if self.graph is None:
-            self._step(chance)
+            self.step(chance)
         else:
             self.chance.copy_(chance)
             self.graph.replay()
         self.seen += chance.shape[1]
 
-    def _step(self, chance):
+    def step(self, chance):
         images, labels = make_batch(self.data, chance)
         with self.autocast():
             logits = self.model(images)
@@ -162,39 +175,37 @@ class Updater:
         self.wrong += (logits.detach().argmax(1) != labels).sum()
 
     def capture(self, chance):
-        """Record the step as a CUDA graph, from the shape of `chance`; the state stays as it is.
+        """Record the step as a CUDA graph for batches shaped like `chance`; the state stays.
 
-        Returns None, or the sentence that says why the steps stay eager.
+        Returns the sentence that says why steps run one by one, or None. Call it while no other
+        thread uses the GPU, inside `on_stream`.
         """
         if self.device.type != "cuda":
             return None
         if self.scaler.is_enabled():
-            return "fp16 with a loss scaler runs without a CUDA graph"
+            return "fp16 needs a loss scaler: steps run one by one, without a CUDA graph"
         before = self.state()
         try:
-            self.chance = chance.clone()
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # lets cuDNN choose, and gives SGD its buffers
-                for _ in range(3):
-                    self._step(self.chance)
-            torch.cuda.current_stream().wait_stream(side)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.chance = chance.clone()  # the graph reads its batch from here
+            for _ in range(3):  # cuDNN chooses its algorithms, SGD gets its buffers
+                self.step(self.chance)
+            self.optimizer.zero_grad()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._step(self.chance)
+            # Its own stream: on a shared one, graphs would share cuBLAS's workspace.
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.step(self.chance)
             self.graph = graph
-            return None
         except RuntimeError as error:
-            torch.cuda.synchronize()
-            return f"no CUDA graph here ({str(error).splitlines()[0]}): the steps run one by one"
+            reason = str(error).splitlines()[0]
+            return f"steps run one by one, a CUDA graph was not possible ({reason})"
         finally:
             self.load(before)
 
     def take_running(self):
         """Mean loss and error since the last call -> (loss, error), and start anew."""
         loss, error = self.loss_sum.item() / self.seen, self.wrong.item() / self.seen
-        self.loss_sum.zero_(), self.wrong.zero_()
+        self.loss_sum.zero_()
+        self.wrong.zero_()
         self.seen = 0
         return loss, error
 
@@ -220,7 +231,7 @@ class Updater:
         self.model.load_state_dict(state["model"])
         for name, p in self.model.named_parameters():
             saved, here = state["momentum"].get(name), self.optimizer.state[p]
-            if "momentum_buffer" in here:  # no buffer yet is the same as a buffer of zeros
+            if "momentum_buffer" in here:  # to SGD, zeros are the same as no buffer yet
                 here["momentum_buffer"].copy_(torch.zeros_like(p) if saved is None else saved)
             elif saved is not None:
                 here["momentum_buffer"] = saved.to(self.device)

@@ -1,4 +1,7 @@
-"""What a run leaves on the disk: checkpoints, logs, and where the numbers came from."""
+"""What a run leaves on the disk: checkpoints, logs, and where the numbers came from.
+
+Only `reproduce` uses this module; `recorded` reads the logs.
+"""
 
 import contextlib
 import hashlib
@@ -15,10 +18,15 @@ import torch
 FORMAT = 1
 
 
+class Refused(ValueError):
+    """The run cannot start or go on like this. The message is one sentence, with what to do."""
+
+
 def write_atomically(path, write):
     """Call `write(file)` on a temporary file beside `path`, then put it in the place of `path`.
 
-    A reader, and a killed process, find the old file or the new one, never a half.
+    A reader, and whoever comes after a killed process, finds the old file or the new one, never a
+    half.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,20 +36,34 @@ def write_atomically(path, write):
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    remove_leftovers(path)
 
 
-def remove_leftovers(path):
-    """Delete the temporary files that killed processes left beside `path`."""
-    for left in path.parent.glob(f".{path.name}-*.tmp"):
-        with contextlib.suppress(OSError):
-            left.unlink()
+@contextlib.contextmanager
+def only_one_process(path):
+    """Hold a lock beside `path`, and clear away what killed processes left there.
+
+    Raises `Refused` when another process holds it. A killed process holds none.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.parent / f".{path.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Refused(f"another process is writing {path}: wait for it") from None
+    try:
+        for left in path.parent.glob(f".{path.name}-*.tmp"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def save_checkpoint(path, content):
@@ -49,37 +71,58 @@ def save_checkpoint(path, content):
 
 
 def load_checkpoint(path):
-    """The content of a checkpoint. Raises ValueError in one sentence if it cannot be read."""
+    """The dictionary in a checkpoint. Raises `Refused` if there is none."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of this program ({type(error).__name__}): delete it, or "
-            "name another folder with --out"
-        ) from None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if "config" in content and "updater" in content:
+            return content
+        reason = "it holds something else"
+    except Exception as error:  # a damaged zip file, a pickle that is refused, a foreign file
+        reason = type(error).__name__
+    raise Refused(
+        f"{path} is not a checkpoint of this program ({reason}): move it away, or name another "
+        "folder with --out"
+    )
 
 
 def write_runs(path, runs):
-    """Runs (dictionaries) -> one JSON log: a line for each entry, no NaN."""
-    text = ",\n".join(
-        "{\n"
-        + ",\n".join(f'"{key}": {json.dumps(value, allow_nan=False)}' for key, value in run.items())
-        + "\n}"
-        for run in map(finite, runs)
-    )
+    """Runs (dictionaries) -> one JSON log, one entry a line, numbers rounded, no NaN."""
+    entries = [
+        ",\n".join(f'"{key}": {json.dumps(value, allow_nan=False)}' for key, value in run.items())
+        for run in map(rounded, runs)
+    ]
+    text = ",\n".join(f"{{\n{entry}\n}}" for entry in entries)
     content = f'{{"format": {FORMAT}, "runs": [\n{text}\n]}}\n'
     write_atomically(path, lambda file: file.write(content.encode()))
 
 
-def finite(value):
+def rounded(value):
     """The same value with five significant digits, and None in the place of NaN and infinity."""
     if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
+        return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
+        return [rounded(entry) for entry in value]
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value
+
+
+def export_weights(path, content, facts):
+    """Weights as a `torch.save` file, and `facts` with its checksum in `pretrained.json` beside it.
+
+    `facts` is a dictionary for JSON with a `network`, the name it is found under.
+    """
+    path = Path(path)
+    write_atomically(path, lambda file: torch.save(content, file))
+    index = path.parent / "pretrained.json"
+    entries = json.loads(index.read_text()) if index.exists() else {}
+    entries[facts["network"]] = rounded({"file": path.name, "sha256": sha256(path), **facts})
+    text = json.dumps(entries, indent=1) + "\n"
+    write_atomically(index, lambda file: file.write(text.encode()))
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def versions():
@@ -87,7 +130,7 @@ def versions():
     import numpy
     import torchvision
 
-    from resnet_course import __version__
+    from . import __version__
 
     return {
         "python": platform.python_version(),
@@ -99,7 +142,7 @@ def versions():
 
 
 def hardware(device):
-    """Processor, threads and GPU -> dictionary; nothing that names this machine's owner."""
+    """Processor, threads and GPU -> dictionary."""
     cuda = torch.device(device).type == "cuda"
     return {
         "processor": processor(),
@@ -124,7 +167,7 @@ def commit():
     `changed` says whether files of the package differed from it.
     """
     folder = Path(__file__).resolve().parent
-    tracked = git(folder, "ls-files", "--error-unmatch", "resnet.py")
+    tracked = git(folder, "ls-files", "--error-unmatch", "resnet.py")  # else: installed, in a venv
     found = git(folder, "rev-parse", "HEAD") if tracked else None
     if not found:
         return None
@@ -142,7 +185,7 @@ def git(folder, *arguments):
 def code_digest():
     """Twelve digits that change when a module that decides the numbers changes."""
     folder, digest = Path(__file__).resolve().parent, hashlib.sha256()
-    for name in ("resnet.py", "train.py", "_fast.py", "reproduce.py"):
+    for name in ("resnet.py", "train.py", "_fast.py", "_training.py"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()[:12]
 

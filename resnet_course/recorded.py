@@ -1,35 +1,58 @@
-"""Runs that took longer than a cell may: their logs, their means, and where they are from.
+"""Runs that took longer than a cell may: their logs, their means, their weights, their origin.
 
     runs = recorded.runs(data="cifar10", network="plain-56")
     recorded.mean_std(runs, "test_error")
     print(recorded.provenance(runs))
+    model = recorded.pretrained("residual-20")
 
-The logs are the JSON files in `book/recorded`; `reproduce` writes them.
+Logs and weights lie in `book/recorded`, where `reproduce` has put them.
 """
 
+import hashlib
+import io
 import json
+import re
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-# CIFAR-10 test error in percent (He et al. 2015, table 6). `best` of five runs for 110.
+import torch
+
+# CIFAR-10 test errors after 64,000 updates, shortcuts of option A (He et al. 2015, table 6). For
+# 110 layers the mean, standard deviation and best of five runs. There are no numbers for plain
+# networks: figure 6 shows their curves, and says that plain-110 stays above 60 %.
 PAPER = {
-    "residual-20": {"best": 8.75},
-    "residual-32": {"best": 7.51},
-    "residual-44": {"best": 7.17},
-    "residual-56": {"best": 6.97},
-    "residual-110": {"best": 6.43, "mean": 6.61, "std": 0.16},
+    "residual-20": {"test_error": 0.0875, "runs": 1},
+    "residual-32": {"test_error": 0.0751, "runs": 1},
+    "residual-44": {"test_error": 0.0717, "runs": 1},
+    "residual-56": {"test_error": 0.0697, "runs": 1},
+    "residual-110": {"test_error": 0.0661, "runs": 5, "std": 0.0016, "best": 0.0643},
 }
+
+
+class NotRecorded(LookupError):
+    """There is no such run or network, or its file cannot be used. One sentence says which."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One training run. Errors are fractions between 0 and 1; None where a number was not finite.
 
-    `network` is `kind` and `depth`, like "residual-20"; `curves` maps a name to a list, one entry
-    per evaluation: `update`, `epoch`, `lr`, `train_loss`, `train_error` (running, training mode),
-    `train_error_eval` (evaluation mode, images as they are), `test_loss`, `test_error`. `final` is
-    measured in float32 at the end, on all images. `updates` counts the updates done.
+    `network` is `kind` and `depth`, like "residual-20"; `updates` counts the updates done, which
+    are fewer than `config["updates"]` only if the run diverged.
+
+    `curves` maps a name to a list with one entry per evaluation: `update`, `epoch`, `lr`,
+    `train_loss`, `train_error` (running, in training mode, since the entry before),
+    `train_error_eval` (evaluation mode, on `config["evaluate_train_images"]` images without
+    augmentation, evenly spread over the set), `test_loss`, `test_error`.
+
+    `final` holds the same names, measured in float32 on all images at the end (`train_loss` and
+    `train_error` are the last running ones), and `train_loss_eval`. `layer_response_std` is the
+    paper's figure 7: {layer: standard deviation}, empty for digits. `seconds` counts the time of
+    "training" and "evaluation", `pieces` tells when and where the run was started or went on.
+
+    `commit` is {"hash", "changed"} or None, `code` and `images` are digests of the modules that
+    decide the numbers and of the training images in their order.
     """
 
     name: str
@@ -59,72 +82,176 @@ class Run:
 
 
 def folder():
-    """Where the logs lie: beside an installed package, or in the book of a checkout."""
+    """Where logs and weights lie: inside an installed package, or in the book of a checkout."""
     package = Path(__file__).resolve().parent
-    places = (package / "_recorded", package.parent / "book" / "recorded")
-    return next((place for place in places if place.is_dir()), places[1])
+    installed = package / "_recorded"
+    return installed if installed.is_dir() else package.parent / "book" / "recorded"
 
 
 def read(path):
-    """One log file -> list of `Run`. Raises ValueError in one sentence for any other file."""
+    """One log file -> list of `Run`. Raises `NotRecorded` for any other file."""
+    path = Path(path)
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != 1:
-            raise ValueError(f"{path} has log format {content['format']}, this package reads 1")
-        return [Run(**run, file=Path(path).name) for run in content["runs"]]
-    except (KeyError, TypeError, json.JSONDecodeError):
-        raise ValueError(f"{path} is not a log of resnet_course.reproduce") from None
+            raise NotRecorded(f"{path} has log format {content['format']}; this package reads 1")
+        return [Run(**run, file=path.name) for run in content["runs"]]
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+        raise NotRecorded(f"{path} is not a log of resnet_course.reproduce") from None
+
+
+def as_logged(run):
+    """A `Run` as the dictionary that its log holds."""
+    return {name: value for name, value in asdict(run).items() if name != "file"}
+
+
+def every_run(folders):
+    """All runs in the logs of these folders. Other JSON files are left alone."""
+    files = [path for one in folders for path in sorted(Path(one).glob("*.json"))]
+    return [run for path in files if '"runs"' in _beginning(path) for run in read(path)]
+
+
+def _beginning(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(100)
 
 
 def runs(root=None, **wanted):
-    """The recorded runs whose attributes have these values, ordered by network and seed.
+    """The runs whose attributes have the values given, ordered by network, length and seed.
 
-    `runs(data="cifar10", network="plain-56", seed=0)`; `root` is another folder or file to search.
-    Raises LookupError, with what there is, when nothing fits.
+    `runs(data="cifar10", network="plain-56", seed=0)`; `root` is another folder than `folder()`.
+    Raises `NotRecorded`, with what there is, when nothing fits.
     """
-    unknown = set(wanted) - set(Run.__dataclass_fields__)
-    if unknown:
-        raise ValueError(f"a run has no {sorted(unknown)[0]!r}: choose from data, network, seed, …")
-    root = Path(root or folder())
-    files = [root] if root.is_file() else sorted(root.glob("*.json"))
-    every = [run for path in files if _is_log(path) for run in read(path)]
+    for name in wanted:
+        if name not in Run.__dataclass_fields__:
+            raise ValueError(
+                f"a run has no {name!r}: ask for data, network, kind, depth, shortcut, seed, epochs"
+            )
+    every = every_run([root or folder()])
     found = [run for run in every if all(getattr(run, k) == v for k, v in wanted.items())]
     if not found:
-        there = ", ".join(sorted({f"{run.data} {run.network}" for run in every})) or "nothing"
-        raise LookupError(f"no recorded run has {wanted}; recorded: {there}")
-    return sorted(found, key=lambda run: (run.data, run.kind, run.depth, run.updates, run.seed))
-
-
-def _is_log(path):
-    """Other programs keep other JSON files in the same folder; theirs have no list of runs."""
-    with open(path, "rb") as file:
-        return b'"runs"' in file.read(100)
+        there = sorted({f"{run.data} {run.network} ({run.epochs:g} epochs)" for run in every})
+        asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items()) or "any values"
+        raise NotRecorded(f"no recorded run with {asked}; recorded: {', '.join(there) or 'none'}")
+    return sorted(found, key=lambda run: (run.data, run.kind, run.depth, run.epochs, run.seed))
 
 
 def mean_std(runs, name):
-    """Mean and sample standard deviation of a final number, like "test_error" -> (mean, std).
+    """Mean and standard deviation (n - 1) of a final number, like "test_error" -> (mean, std).
 
     The deviation of a single run is None.
     """
-    values = [run.final[name] for run in runs]
+    values = [run.final.get(name) for run in runs]
     if not values or None in values:
-        raise ValueError(f"mean_std needs runs with a finite {name}, got {values}")
+        raise ValueError(f"mean_std needs runs with a finite final {name!r}, got {values}")
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def provenance(runs):
-    """Command, seeds, machine, versions, commit and date of some runs -> one sentence."""
+    """Command, machine, versions, commit and date of some runs -> one sentence for a caption."""
     if not runs:
-        raise ValueError("provenance needs at least one run")
-    first = runs[0]
-    seeds = sorted({run.seed for run in runs})
-    networks = sorted({run.network for run in runs}, key=lambda n: (n.split("-")[0], len(n), n))
-    gpu, threads = first.hardware["gpu"], first.hardware["threads"]
-    machine = gpu or f"{first.hardware['processor']}, {threads} thread{'s'[: threads != 1]}"
-    commit = f"commit {first.commit['hash'][:10]}" if first.commit else f"code {first.code}"
-    return (
-        f"Recorded {first.started[:10]} with `{first.command}` "
-        f"({', '.join(networks)}; seed{'s'[: len(seeds) != 1]} {', '.join(map(str, seeds))}) on "
-        f"{machine}, torch {first.versions['torch']}, resnet_course "
-        f"{first.versions['resnet_course']}, {commit}."
+        raise ValueError("provenance needs at least one run, got none")
+    first, last = min(run.started[:10] for run in runs), max(run.started[:10] for run in runs)
+    machines = _distinct(
+        run.hardware["gpu"] or f"{run.hardware['processor']} ({_threads(run)})" for run in runs
     )
+    torches = _distinct(f"torch {run.versions['torch']}" for run in runs)
+    commits = _distinct(
+        f"commit {run.commit['hash'][:10]}{' with changes' * run.commit['changed']}"
+        if run.commit
+        else f"version {run.versions['resnet_course']}, code {run.code}"
+        for run in runs
+    )
+    date = first if first == last else f"from {first} to {last}"
+    return f"Recorded {date} by {_commands(runs)} on {machines}, {torches}, {commits}."
+
+
+def _threads(run):
+    return f"{run.hardware['threads']} thread{'s' if run.hardware['threads'] != 1 else ''}"
+
+
+def _distinct(words):
+    return " and ".join(dict.fromkeys(words))
+
+
+def _commands(runs):
+    """The commands of some runs, networks and seeds put together where the rest is the same."""
+    groups = {}
+    for run in runs:
+        rest = re.sub(r" --networks \S+ --seeds \S+", "", run.command)
+        groups.setdefault(rest, []).append(run)
+    return _distinct(f"`{_together(rest, group)}`" for rest, group in groups.items())
+
+
+def _together(rest, group):
+    module, *options = rest.split(" --", 1)
+    if rest == group[0].command:  # a command without these options
+        return rest
+    networks = " ".join(dict.fromkeys(run.network for run in group))
+    seeds = " ".join(str(seed) for seed in sorted({run.seed for run in group}))
+    return " --".join([f"{module} --networks {networks} --seeds {seeds}", *options])
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a recorded network wants done to its images; `classes` names its outputs.
+
+    Called with pixel values from 0 to 255, (N, 3, 32, 32): the mean training image is subtracted,
+    and the result divided by one number, `std`.
+    """
+
+    mean: torch.Tensor
+    std: float
+    classes: tuple
+
+    def __call__(self, pixels):
+        if pixels.shape[-3:] != self.mean.shape:
+            need = ", ".join(map(str, self.mean.shape))
+            raise ValueError(
+                f"images must be (N, {need}), got {tuple(pixels.shape)}: resize them first"
+            )
+        return (pixels.float() - self.mean.to(pixels.device)) / self.std
+
+
+def pretrained(network, root=None):
+    """The recorded network, like "residual-20", trained on CIFAR-10, in evaluation mode.
+
+    Its weights are stored in half precision and computed with in float32. `preprocessing` makes
+    its inputs. Raises `NotRecorded`, also when the file is damaged.
+    """
+    from resnet_course import resnet
+
+    facts, content = _weights(network, root)
+    kind, depth = network.split("-")
+    if kind == "plain":
+        model = resnet.cifar_plain(int(depth))
+    else:
+        model = resnet.cifar_resnet(int(depth), shortcut=facts["shortcut"])
+    model.load_state_dict(content["weights"])
+    return model.eval()
+
+
+def preprocessing(network, root=None):
+    """How images become inputs of `pretrained(network)` -> `Preprocessing`. Raises like it."""
+    _, content = _weights(network, root)
+    return Preprocessing(content["mean"], content["std"], tuple(content["classes"]))
+
+
+def pretrained_facts(root=None):
+    """What is known of each recorded network -> {network: {"test_error", "run", "sha256", ...}}."""
+    index = Path(root or folder()) / "pretrained.json"
+    return json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+
+
+def _weights(network, root):
+    """The verified content of a weights file, and its facts -> (facts, content)."""
+    known = pretrained_facts(root)
+    if network not in known:
+        there = ", ".join(known) or "none"
+        raise NotRecorded(f"there are no recorded weights of {network!r}; recorded: {there}")
+    facts = known[network]
+    path = Path(root or folder()) / facts["file"]
+    stored = path.read_bytes()
+    if hashlib.sha256(stored).hexdigest() != facts["sha256"]:
+        raise NotRecorded(f"{path} is damaged: its checksum is not the one in pretrained.json")
+    return facts, torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)

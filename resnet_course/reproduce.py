@@ -3,299 +3,41 @@
     python -m resnet_course.reproduce --networks plain-20 residual-20 --seeds 0 1 --out runs
 
 Every run leaves one log, `<name>.json`, and one checkpoint, `<name>.pt`. The same command again
-goes on where the last one stopped, and leaves finished runs alone. On a CPU a run that was cut
+goes on where the last one stopped, and leaves finished runs alone. On a CPU, a run that was cut
 into pieces ends bit by bit as the unbroken one does.
+
+This module is the command line. `_training` is one run, `_fast` its arithmetic, `_log` its files;
+`recorded` reads the logs in notebooks.
 """
 
 import argparse
 import math
-import re
+import os
 import signal
-import subprocess
 import sys
+import threading
 import time
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
 from resnet_course import _fast, _log, data, recorded, resnet, train
+from resnet_course._training import Config, Training, duration, kind_and_depth
 
-# What the options are when they are not given: the paper's section 4.2, and the course's digits.
+# What options are when they are not given: the paper's section 4.2, and the course's digits.
 RECIPES = {
     "cifar10": {"iterations": 64_000, "lr": 0.1, "schedule": "paper", "augment": True},
     "digits": {"epochs": 8, "lr": 0.02, "schedule": "constant", "augment": False, "half": "none"},
 }
-CURVES = ["update", "epoch", "lr", "train_loss", "train_error"]
-CURVES += ["train_error_eval", "test_loss", "test_error"]
-MOST_POINTS = 200  # evaluations in a run
-SAVE_EVERY = 120  # seconds between checkpoints
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the numbers of a run, besides the machine."""
-
-    data: str
-    network: str
-    shortcut: str | None
-    seed: int
-    updates: int
-    batch_size: int
-    lr: float
-    schedule: str
-    warmup: int
-    weight_decay: float
-    momentum: float
-    augment: bool
-    half: str
-    evaluate_every: int
-    evaluate_train_images: int
-
-    @property
-    def name(self):
-        option = f"-{self.shortcut}" if self.shortcut not in (None, "A") else ""
-        return f"{self.data}-{self.network}{option}-{self.updates}-updates-seed{self.seed}"
-
-    def rate(self, update):
-        """The learning rate of update number `update`, which counts from 0."""
-        schedule = train.constant
-        if self.schedule == "paper":
-            schedule = lambda step: train.paper_schedule(step, self.updates)  # noqa: E731
-        return self.lr * train.warmup(self.warmup, schedule)(update)
-
-
-def kind_and_depth(network):
-    """ "residual-20" -> ("residual", 20). Raises ValueError for names that are none."""
-    found = re.fullmatch(r"(plain|residual)-(\d+)", network)
-    if not found:
-        raise ValueError(
-            f"network {network!r} is unknown: write plain-DEPTH or residual-DEPTH, like residual-20"
-        )
-    resnet.blocks_per_stage(int(found[2]))
-    return found[1], int(found[2])
-
-
-def build(network, shortcut, in_channels):
-    """The network, with weights drawn from PyTorch's current seed."""
-    kind, depth = kind_and_depth(network)
-    if kind == "plain":
-        return resnet.cifar_plain(depth, in_channels=in_channels)
-    return resnet.cifar_resnet(depth, in_channels=in_channels, shortcut=shortcut)
-
-
-class Training:
-    """One run: where it stands, how to go on, how to save."""
-
-    def __init__(self, config, images, checkpoint):
-        self.config, self.images, self.checkpoint = config, images, Path(checkpoint)
-        train.seed_everything(config.seed)
-        model = build(config.network, config.shortcut, images.train_images.shape[3])
-        self.updater = _fast.Updater(
-            model,
-            images,
-            half=config.half,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.epoch_start = self.generator.get_state()
-        self.per_epoch = len(images.train_labels) // config.batch_size
-        self.update, self.diverged = 0, False
-        self.curves = {name: [] for name in CURVES}
-        self.seconds = {"training": 0.0, "evaluation": 0.0}
-        self.pieces = []
-        if self.checkpoint.exists():
-            self.restore(_log.load_checkpoint(self.checkpoint))
-        self.mark = time.perf_counter()
-        self.pieces.append({"started": now(), "update": self.update})
-
-    @property
-    def finished(self):
-        return self.update == self.config.updates or self.diverged
-
-    def restore(self, saved):
-        if not isinstance(saved, dict) or "config" not in saved:
-            raise ValueError(f"{self.checkpoint} is not a checkpoint of this program: move it away")
-        here = asdict(self.config)
-        for name, value in here.items():
-            if saved["config"].get(name) != value:
-                raise ValueError(
-                    f"{self.checkpoint} was made with {name} {saved['config'].get(name)}, not "
-                    f"{value}: give that, or another folder with --out"
-                )
-        self.updater.load(saved["updater"])
-        self.epoch_start = saved["generator"]
-        self.generator.set_state(self.epoch_start)
-        for name in ("update", "diverged", "curves", "seconds", "pieces"):
-            setattr(self, name, saved[name])
-
-    def save(self):
-        self.tick("training")
-        between = self.update % self.per_epoch == 0
-        content = {
-            "config": asdict(self.config),
-            "updater": self.updater.state(),
-            "generator": self.generator.get_state() if between else self.epoch_start,
-        }
-        for name in ("update", "diverged", "curves", "seconds", "pieces"):
-            content[name] = getattr(self, name)
-        _log.save_checkpoint(self.checkpoint, content)
-
-    def tick(self, what):
-        """Book the time since the last tick on "training" or "evaluation"."""
-        before, self.mark = self.mark, time.perf_counter()
-        self.seconds[what] += self.mark - before
-
-    def go(self, stop=lambda: False):
-        """Train until the end or until `stop()`, and save."""
-        saved, reason = time.monotonic(), None
-        while not self.finished and not stop():
-            self.epoch_start = self.generator.get_state()
-            chance = self.draw()
-            if self.updater.graph is None and reason is None:
-                reason = self.updater.capture(chance[:, : self.config.batch_size]) or ""
-                if reason:
-                    say(reason)
-            while not self.finished and not stop():
-                self.advance(chance)
-                if time.monotonic() - saved > SAVE_EVERY:
-                    self.save()
-                    saved = time.monotonic()
-                if self.update % self.per_epoch == 0:
-                    break
-        self.save()
-
-    def draw(self):
-        """Everything that chance decides in the coming epoch, on the device."""
-        count = len(self.images.train_labels)
-        chance = _fast.draw_epoch(count, self.generator, self.config.augment)
-        return chance.to(self.images.train_labels.device)
-
-    def advance(self, chance):
-        """One update, and an evaluation where one is due."""
-        first = self.update % self.per_epoch * self.config.batch_size
-        batch = chance[:, first : first + self.config.batch_size]
-        self.updater.update(batch, self.config.rate(self.update))
-        self.update += 1
-        if self.update % self.config.evaluate_every == 0 or self.update == self.config.updates:
-            self.evaluate()
-
-    def evaluate(self):
-        """Add one point to the curves, in the precision of the training."""
-        loss, error = self.updater.take_running()
-        self.tick("training")
-        model, half = self.updater.model, self.updater.autocast
-        count = self.config.evaluate_train_images
-        _, train_error = _fast.measure(model, self.images, "train", count, half)
-        test_loss, test_error = _fast.measure(model, self.images, "test", None, half)
-        rate = self.config.rate(self.update - 1)
-        epoch = round(self.update / self.per_epoch, 3)
-        point = (self.update, epoch, rate, loss, error, train_error, test_loss, test_error)
-        for name, value in zip(CURVES, point, strict=True):
-            self.curves[name].append(value)
-        self.diverged = not math.isfinite(loss)
-        self.tick("evaluation")
-        self.report()
-
-    def report(self):
-        last = {name: values[-1] for name, values in self.curves.items()}
-        spent = sum(self.seconds.values())
-        left = spent / self.update * (self.config.updates - self.update)
-        say(
-            f"{self.config.network} seed {self.config.seed}: update {self.update} of "
-            f"{self.config.updates}, training error {last['train_error']:.2%} (running) "
-            f"{last['train_error_eval']:.2%} (eval), test error {last['test_error']:.2%}, "
-            f"{duration(left)} left"
-        )
-
-    def log(self):
-        """The finished run as a dictionary, see `recorded.Run`."""
-        model, kind_depth = self.updater.model, kind_and_depth(self.config.network)
-        train_loss, train_error = _fast.measure(model, self.images, "train")
-        test_loss, test_error = _fast.measure(model, self.images, "test")
-        responses = {}
-        if self.config.data == "cifar10":
-            responses = _fast.layer_responses(model, self.images)
-        self.tick("evaluation")
-        config = asdict(self.config)
-        return {
-            "name": self.config.name,
-            **{name: config.pop(name) for name in ("data", "network")},
-            "kind": kind_depth[0],
-            "depth": kind_depth[1],
-            **{name: config.pop(name) for name in ("shortcut", "seed")},
-            "updates": self.update,
-            "epochs": round(self.update / self.per_epoch, 3),
-            "diverged": self.diverged,
-            "config": config,
-            "final": {
-                "train_loss": self.curves["train_loss"][-1],
-                "train_error": self.curves["train_error"][-1],
-                "train_loss_eval": train_loss,
-                "train_error_eval": train_error,
-                "test_loss": test_loss,
-                "test_error": test_error,
-            },
-            "curves": self.curves,
-            "layer_response_std": responses,
-            "seconds": self.seconds,
-            "pieces": self.pieces,
-            "versions": _log.versions(),
-            "hardware": _log.hardware(self.images.train_labels.device),
-            "commit": _log.commit(),
-            "code": _log.code_digest(),
-            "command": command(self.config, self.per_epoch),
-            "started": self.pieces[0]["started"],
-            "images": _log.images_digest(self.images.train_images),
-        }
-
-
-def command(config, per_epoch):
-    """The command that repeats this run on any machine: without folders, defaults left out."""
-    words = [f"--networks {config.network} --seeds {config.seed} --data {config.data}"]
-    epochs, rest = divmod(config.updates, per_epoch)
-    words.append(f"--iterations {config.updates}" if rest else f"--epochs {epochs}")
-    if config.shortcut not in (None, "A"):
-        words.append(f"--shortcut {config.shortcut}")
-    words += [f"--batch-size {config.batch_size} --lr {config.lr:g} --schedule {config.schedule}"]
-    words += [f"--warmup {config.warmup}" if config.warmup else "--warmup 0"]
-    words += [f"--{'' if config.augment else 'no-'}augment --half {config.half}"]
-    return "python -m resnet_course.reproduce " + " ".join(words)
-
-
-def now():
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def say(text):
-    print(text, flush=True)
-
-
-def duration(seconds):
-    """Seconds as people say them."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def load_images(name, root, device):
-    """The data set as `Resident`. Raises ValueError in one sentence when it is not there."""
-    if name == "digits":
-        return _fast.resident_digits(data.digits(), device)
-    try:
-        return _fast.resident_arrays(data.cifar10_arrays(root), device)
-    except OSError as error:
-        raise ValueError(f"CIFAR-10 is not there: {error}; name its folder with --root") from None
+MOST_POINTS = 200  # of a curve
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        """One sentence, no usage text."""
-        sys.stderr.write(f"{self.prog}: {message}\n")
-        sys.exit(2)
+        """One sentence, without the list of all options."""
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def checked(convert, condition, need):
@@ -321,214 +63,335 @@ def network(text):
     return text
 
 
-def parse(arguments):
-    positive = checked(int, lambda v: v >= 1, "a whole number of at least 1")
-    whole = checked(int, lambda v: 0 <= v < 2**63, "a whole number of at least 0")
-    above = checked(float, lambda v: 0 < v < math.inf, "a number above 0")
-    p = Parser(prog="python -m resnet_course.reproduce", description=__doc__.split("\n")[0])
-    add = p.add_argument
-    add("--networks", nargs="+", type=network, default=["residual-20"], metavar="NAME")
+def parser():
+    count = checked(int, lambda value: value >= 1, "a whole number of at least 1")
+    natural = checked(int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+    above = checked(float, lambda value: 0 < value < math.inf, "a number above 0")
+    p = Parser(
+        prog="python -m resnet_course.reproduce",
+        description=__doc__.split("\n\n")[0],
+        allow_abbrev=False,
+    )
+    add = p.add_argument_group("what to train").add_argument
+    add("--networks", nargs="+", type=network, default=["residual-20"], metavar="plain-20")
     add("--shortcut", choices=list(resnet.SHORTCUTS), default="A", help="of residual networks")
-    add("--seeds", nargs="+", type=whole, default=[0], metavar="SEED")
+    add("--seeds", nargs="+", type=natural, default=[0], metavar="SEED")
     add("--data", choices=list(RECIPES), default="cifar10")
-    add("--root", help="folder, or .npz file, of CIFAR-10")
-    add("--iterations", type=positive, help="updates; the paper's 64000 unless --epochs is given")
-    add("--epochs", type=positive)
-    add("--batch-size", type=positive, default=128)
-    add("--lr", type=above, help="0.1; digits 0.02")
+    add("--root", help="folder or .npz file of CIFAR-10")
+    add("--iterations", type=count, help="updates: 64000 unless --epochs is given")
+    add("--epochs", type=count, help="digits: 8")
+    add("--batch-size", type=count, default=128)
+    add("--lr", type=above, help="0.1; digits: 0.02")
     add("--schedule", choices=["paper", "constant"], help="paper: / 10 after 1/2 and 3/4")
-    add("--warmup", type=whole, help="updates at a tenth of the rate; 400 from depth 110 on")
+    add("--warmup", type=natural, help="updates at a tenth of the rate; 400 from depth 110 on")
     add("--augment", action=argparse.BooleanOptionalAction, help="pad by 4, crop, flip")
-    add("--half", choices=["auto", *_fast.HALF], help="16-bit type; auto: what is native")
-    add("--device", help="cpu, cuda, cuda:1; by default CUDA when there is one")
-    add("--threads", type=positive, help="of the CPU")
+    add("--half", choices=["auto", *_fast.HALF], help="16-bit type; auto: the native one")
+    add = p.add_argument_group("how to run").add_argument
+    add("--device", help="cpu, cuda, cuda:1 ...: CUDA when there is one")
+    add("--threads", type=count, help="of the CPU, for each run")
+    add("--jobs", type=count, default=1, help="runs side by side")
     add("--out", type=Path, default=Path("runs"), help="folder of logs and checkpoints")
-    add("--max-minutes", type=above, help="stop then, with a checkpoint")
-    add("--jobs", type=positive, default=1, help="runs side by side")
+    add("--max-minutes", type=above, default=math.inf, help="stop then, with a checkpoint")
+    add("--save-minutes", type=above, default=2.0, help="between checkpoints")
+    add = p.add_argument_group("instead of training").add_argument
     add("--plan", action="store_true", help="time a few steps, tell the time of the whole")
-    add("--list", action="store_true", help="what is recorded, beside the paper's numbers")
-    add("--collect", type=Path, metavar="FILE", help="all logs of --out in one file")
+    add("--list", action="store_true", help="show finished runs beside the paper's numbers")
+    add("--collect", type=Path, metavar="FILE", help="put all logs of --out in one file")
+    add("--export", type=Path, metavar="FILE", help="write the weights of one finished run")
+    return p
+
+
+def parse(arguments):
+    """Command line -> options, with the recipe of the data filled in. Exits with 2 if it is bad."""
+    p = parser()
     options = p.parse_args(arguments)
     if options.iterations and options.epochs:
-        p.error("give --iterations or --epochs, not both")
+        p.error("--iterations and --epochs both set the length: give one of them")
+    given = {"iterations", "epochs"} if options.iterations or options.epochs else set()
     for name, value in RECIPES[options.data].items():
-        if getattr(options, name, None) is None and not (options.epochs and name == "iterations"):
+        if name not in given and getattr(options, name) is None:
             setattr(options, name, value)
     if options.data == "digits" and options.augment:
-        p.error("--augment is for cifar10: a mirrored digit is another sign")
+        p.error("--augment is for cifar10, a mirrored digit is no digit: leave it out")
+    if options.export and len(options.networks) * len(options.seeds) > 1:
+        p.error("--export takes one network and one seed: name them with --networks and --seeds")
+    if options.export and options.data != "cifar10":
+        p.error("--export is for networks trained on cifar10")
+    asked = options.device or train.pick_device()
     try:
-        options.device = torch.device(options.device or train.pick_device())
-        torch.zeros(1, device=options.device)
+        options.device = torch.zeros(0, device=asked).device
     except (RuntimeError, AssertionError):
-        p.error(f"device {str(options.device)!r} is not here: leave --device out, or say cpu")
+        p.error(f"--device {asked!r} is not on this machine: leave it out, or say cpu")
     return options
 
 
+def load_images(options):
+    """The data set on the device. Raises `DataUnavailable` in one sentence when it is not there."""
+    if options.data == "digits":
+        return _fast.resident_digits(data.digits(), options.device)
+    return _fast.resident_arrays(data.cifar10_arrays(options.root), options.device)
+
+
 def configurations(options, images):
-    """The `Config` of every run the options ask for."""
-    per_epoch = len(images.train_labels) // options.batch_size
+    """The `Config` of every run that the options ask for."""
+    count = len(images.train_labels)
+    per_epoch = count // options.batch_size
     if per_epoch == 0:
-        raise ValueError(
-            f"--batch-size {options.batch_size} is more than the {len(images.train_labels)} "
-            "training images: choose a smaller one"
-        )
+        raise _log.Refused(f"--batch-size must be at most {count}, got {options.batch_size}")
     updates = options.iterations or options.epochs * per_epoch
-    native = {dtype: name for name, dtype in _fast.HALF.items()}[train.native_half(options.device)]
-    half = native if options.half in (None, "auto") else options.half
-    for name in options.networks:
-        kind, depth = kind_and_depth(name)
-        for seed in options.seeds:
-            yield Config(
-                data=options.data,
-                network=name,
-                shortcut=options.shortcut if kind == "residual" else None,
-                seed=seed,
-                updates=updates,
-                batch_size=options.batch_size,
-                lr=options.lr,
-                schedule=options.schedule,
-                warmup=(400 if depth >= 110 else 0) if options.warmup is None else options.warmup,
-                weight_decay=1e-4,
-                momentum=0.9,
-                augment=options.augment,
-                half=half,
-                evaluate_every=per_epoch * math.ceil(updates / per_epoch / MOST_POINTS),
-                evaluate_train_images=min(10_000, len(images.train_labels)),
-            )
+    half = options.half
+    if half in (None, "auto"):
+        native = train.native_half(options.device)
+        half = next(name for name, dtype in _fast.HALF.items() if dtype == native)
+    return [
+        Config(
+            data=options.data,
+            network=name,
+            shortcut=options.shortcut if name.startswith("residual") else None,
+            seed=seed,
+            updates=updates,
+            batch_size=options.batch_size,
+            lr=options.lr,
+            schedule=options.schedule,
+            warmup=warmup_for(name) if options.warmup is None else options.warmup,
+            weight_decay=1e-4,
+            momentum=0.9,
+            augment=options.augment,
+            half=half,
+            evaluate_every=per_epoch * math.ceil(updates / per_epoch / MOST_POINTS),
+            evaluate_train_images=min(10_000, count),
+        )
+        for name in dict.fromkeys(options.networks)  # each once
+        for seed in dict.fromkeys(options.seeds)
+    ]
 
 
-def run(config, images, out, stop):
-    """Train one configuration to the end, or until `stop()` -> whether it is finished."""
-    log, checkpoint = out / f"{config.name}.json", out / f"{config.name}.pt"
-    if log.exists():
-        check_same(config, recorded.read(log)[0], log)
-        say(f"{config.name} is finished: {log.name}")
-        return True
-    training = Training(config, images, checkpoint)
-    if training.update:
-        say(f"{config.name} goes on after update {training.update}")
-    training.go(stop)
-    if not training.finished:
-        say(f"{config.name} stopped after update {training.update}: the same command goes on")
+def warmup_for(network):
+    """The paper warms up ResNet-110, for about 400 updates (section 4.2)."""
+    return 400 if kind_and_depth(network)[1] >= 110 else 0
+
+
+def is_finished(config, out):
+    """Whether the run has a log. Raises `Refused` if that is of another configuration."""
+    path = out / f"{config.name}.json"
+    if not path.exists():
         return False
-    _log.write_runs(log, [training.log()])
+    run = recorded.read(path)[0]
+    difference = config.differs({**run.config, **vars(run), "updates": run.config["updates"]})
+    if difference:
+        raise _log.Refused(f"{path} {difference}")
     return True
 
 
-def check_same(config, done, log):
-    for name, value in asdict(config).items():
-        before = done.config[name] if name in done.config else getattr(done, name)
-        if before != value and not (name == "updates" and done.diverged):
-            raise ValueError(
-                f"{log} was made with {name} {before}, not {value}: give that, or another folder "
-                "with --out"
-            )
+def train_all(configs, images, options, stop):
+    """Train what is not finished, `--jobs` runs at a time -> whether all are finished now."""
+    waiting = []
+    for config in configs:
+        if is_finished(config, options.out):
+            print(f"{config.name} is finished")
+        else:
+            waiting.append(config)
+    for first in range(0, len(waiting), options.jobs):
+        group = waiting[first : first + options.jobs]
+        if not train_group(group, images, options, stop):
+            return False
+    return True
 
 
-def show_list(folder):
-    """Print mean and deviation of the recorded runs beside the paper's table 6."""
-    try:
-        every = recorded.runs(folder)
-    except LookupError:
-        every = []
-    groups = {}
-    for one in every:
-        groups.setdefault((one.data, one.network, one.shortcut or "-", one.updates), []).append(one)
-    say("data     network       option  updates runs  test error, %   paper, %")
-    for (where, name, option, updates), found in groups.items():
-        mean, std = recorded.mean_std(found, "test_error")
-        spread = "      " if std is None else f" ± {100 * std:.2f}"
-        paper = recorded.PAPER.get(name, {}) if where == "cifar10" else {}
-        best = " ".join(f"{key} {value}" for key, value in paper.items())
-        setting = f"{where:8} {name:13} {option:6} {updates:8}"
-        say(f"{setting} {len(found):4}  {100 * mean:6.2f}{spread}   {best}")
+def train_group(configs, images, options, stop):
+    """Train some runs side by side, each in a thread -> whether all are finished.
+
+    Threads are enough: Python only queues the work, and on CUDA every run has its own stream.
+    """
+    failed = threading.Event()
+
+    def go(training):
+        try:
+            train_one(training, options, lambda: stop() or failed.is_set(), len(configs))
+        except BaseException:
+            failed.set()  # the others save and stop
+            raise
+
+    with ExitStack() as locks, ThreadPoolExecutor(len(configs)) as pool:
+        trainings = []
+        for config in configs:
+            checkpoint = options.out / f"{config.name}.pt"
+            locks.enter_context(_log.only_one_process(checkpoint))
+            trainings.append(prepare(config, images, checkpoint))
+        list(pool.map(go, trainings))
+    return all(training.finished for training in trainings)
 
 
-def plan(configs, images):
+def prepare(config, images, checkpoint):
+    training = Training(config, images, checkpoint)
+    if training.update:
+        print(f"{config.name} goes on after update {training.update}", flush=True)
+    problem = training.capture()
+    if problem:
+        print(problem, flush=True)
+    return training
+
+
+def train_one(training, options, stop, beside):
+    if options.threads:
+        torch.set_num_threads(options.threads)  # each thread of Python has its own number
+    training.go(stop, 60 * options.save_minutes, beside)
+    name = training.config.name
+    if training.finished:
+        _log.write_runs(options.out / f"{name}.json", [training.log()])
+    else:
+        print(f"{name} stopped after update {training.update}: the same command goes on")
+
+
+def plan(configs, images, options):
     """Time a few steps of each run on this machine, and print what the whole will take."""
     total = 0.0
     for config in configs:
-        training = Training(config, images, Path("no-such-checkpoint"))
-        chance = training.draw()[:, : config.batch_size]
-        training.updater.capture(chance)
-        for steps in (2, 5):
+        training = Training(config, images, options.out / f"{config.name}.pt")
+        done = config.updates if is_finished(config, options.out) else training.update
+        step, image = time_step(training), time_image(training)
+        points = math.ceil((config.updates - done) / config.evaluate_every)
+        evaluated = points * (config.evaluate_train_images + len(images.test_labels))
+        expected = step * (config.updates - done) + image * evaluated
+        total += expected
+        print(f"{config.name}: {duration(expected)} ({1000 * step:.1f} ms a step)", flush=True)
+    print(f"together {duration(total)}, one after the other")
+
+
+def time_step(training, steps=5):
+    """Seconds for one update. The training is of no use afterwards."""
+    training.capture()
+    with training.updater.on_stream():
+        training.draw()
+        batch = training.chance[:, : training.config.batch_size]
+        for _ in range(2):  # the first round warms up
             started = time.perf_counter()
             for _ in range(steps):
-                training.updater.update(chance, config.lr)
-            training.updater.take_running()
-        step = (time.perf_counter() - started) / 5
-        started = time.perf_counter()
-        _fast.measure(training.updater.model, images, "test", 1000, training.updater.autocast)
-        image = (time.perf_counter() - started) / 1000
-        points = math.ceil(config.updates / config.evaluate_every)
-        images_evaluated = points * (config.evaluate_train_images + len(images.test_labels))
-        expected = step * config.updates + image * images_evaluated
-        total += expected
-        say(f"{config.name}: {duration(expected)} ({step * 1000:.0f} ms a step)")
-    say(f"together {duration(total)}")
+                training.updater.update(batch, training.config.lr)
+            training.updater.take_running()  # waits for the device
+    return (time.perf_counter() - started) / steps
 
 
-def side_by_side(options, arguments):
-    """Start one process for each run, `--jobs` at a time -> the first exit code that is not 0."""
-    waiting = [(name, seed) for name in options.networks for seed in options.seeds]
-    running, worst = [], 0
+def time_image(training, count=1000):
+    """Seconds to evaluate one image."""
+    started = time.perf_counter()
+    half = training.updater.autocast
+    _fast.measure(training.updater.model, training.images, "train", count, half)
+    return (time.perf_counter() - started) / count
+
+
+def show_list(folders):
+    """Print the finished runs in some folders, mean ± deviation over seeds, and table 6."""
+    groups = {}
+    for run in recorded.every_run(folders):
+        if run.data in RECIPES:  # others are benchmarks
+            groups.setdefault((run.data, run.network, run.shortcut or "", run.updates), []).append(
+                run
+            )
+    print(f"{'data':8}{'network':14}{'shortcut':9}{'updates':>8}{'runs':>6}   test error")
+    for (name, net, shortcut, updates), runs in sorted(groups.items(), key=by_size):
+        error = percent(*recorded.mean_std(runs, "test_error"))
+        print(f"{name:8}{net:14}{shortcut:9}{updates:8}{len(runs):6}   {error}")
+    for net, numbers in recorded.PAPER.items():
+        error = percent(numbers["test_error"], numbers.get("std"))
+        print(f"{'cifar10':8}{net:14}{'A':9}{64_000:8}{numbers['runs']:6}   {error}   (paper)")
+
+
+def by_size(item):
+    (data_set, net, shortcut, updates), _ = item
+    return (data_set, updates, *kind_and_depth(net), shortcut)
+
+
+def percent(mean, std):
+    return f"{100 * mean:5.2f} %" if std is None else f"{100 * mean:5.2f} ± {100 * std:.2f} %"
+
+
+def export(config, images, options):
+    """Write the weights of a finished run, half precision, with all that using them takes.
+
+    Batch norm stays float32 (it is small). The test error is measured with the rounded weights.
+    """
+    log = options.out / f"{config.name}.json"
+    if not is_finished(config, options.out):
+        raise _log.Refused(f"{log} is not there: finish the run first, with the same options")
+    training = Training(config, images, options.out / f"{config.name}.pt")
+    if not training.finished:
+        raise _log.Refused(f"{training.checkpoint} is not the end of the run that {log} tells of")
+    model = training.updater.model
+    weights = {
+        name: value.cpu().half() if value.dim() > 1 else value.cpu()
+        for name, value in model.state_dict().items()
+    }
+    model.load_state_dict(weights)
+    _, test_error = _fast.measure(model, images, "test")
+    mean = images.mean.cpu().permute(2, 0, 1).contiguous()
+    classes = list(data.CIFAR10_CLASSES)
+    content = {"weights": weights, "mean": mean, "std": images.std, "classes": classes}
+    facts = {
+        "network": config.network,
+        "shortcut": config.shortcut,
+        "data": config.data,
+        "run": config.name,
+        "log_sha256": _log.sha256(log),
+        "test_error": test_error,
+    }
+    _log.export_weights(options.export, content, facts)
+    size = options.export.stat().st_size
+    print(f"{options.export}: {size / 1e6:.2f} MB, test error {test_error:.2%} with these weights")
+
+
+@contextmanager
+def signals():
+    """SIGTERM and Ctrl-C fill the list given here, instead of ending the program at once.
+
+    A second one does end it at once: what is on the disk is whole at any moment.
+    """
+    caught = []
+
+    def catch(number, frame):
+        if caught:
+            os._exit(128 + number)
+        caught.append(number)
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while waiting or running:
-            while waiting and len(running) < options.jobs:
-                name, seed = waiting.pop(0)
-                one = ["--networks", name, "--seeds", str(seed), "--jobs", "1"]
-                module = [sys.executable, "-m", "resnet_course.reproduce"]
-                running.append(subprocess.Popen([*module, *arguments, *one]))
-            time.sleep(0.2)
-            worst = worst or next((p.returncode for p in running if p.poll()), 0)
-            running = [p for p in running if p.poll() is None]
+        yield caught
     finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()
-    return worst
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments=None):
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """The command line -> exit code: 0, 2 for bad input, 128 + n when signal n stopped it."""
     options = parse(arguments)
     try:
-        return start(options, arguments)
-    except ValueError as error:
+        with signals() as caught:
+            start(options, caught)
+    except (_log.Refused, recorded.NotRecorded, data.DataUnavailable) as error:
         sys.stderr.write(f"python -m resnet_course.reproduce: {error}\n")
         return 2
+    return 128 + caught[0] if caught else 0
 
 
-def start(options, arguments):
+def start(options, caught):
+    deadline = time.monotonic() + 60 * options.max_minutes
     if options.list:
-        show_list(options.out if options.out.exists() else None)
-        return 0
+        return show_list({options.out, recorded.folder()})
     if options.collect:
-        _log.write_runs(options.collect, recorded_dictionaries(options.out))
-        return 0
-    if options.jobs > 1 and not options.plan:
-        return side_by_side(options, arguments)
+        runs = recorded.runs(options.out)
+        return _log.write_runs(options.collect, [recorded.as_logged(run) for run in runs])
+    if options.threads is None and options.jobs > 1:
+        options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
     if options.threads:
         torch.set_num_threads(options.threads)
-    signals, deadline = [], time.monotonic() + 60 * (options.max_minutes or math.inf)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: signals.append(number))
-    torch.backends.cudnn.benchmark = True
-    images = load_images(options.data, options.root, options.device)
-    configs = list(configurations(options, images))
+    torch.backends.cudnn.benchmark = True  # shapes never change
+    images = load_images(options)
+    configs = configurations(options, images)
     if options.plan:
-        plan(configs, images)
-        return 0
-    for config in configs:
-        if not run(config, images, options.out, lambda: signals or time.monotonic() > deadline):
-            return 128 + signals[0] if signals else 0
-    return 0
-
-
-def recorded_dictionaries(folder):
-    found = [asdict(one) for one in recorded.runs(folder)]
-    return [{k: v for k, v in one.items() if k != "file"} for one in found]
+        return plan(configs, images, options)
+    if options.export:
+        return export(configs[0], images, options)
+    return train_all(configs, images, options, lambda: caught or time.monotonic() > deadline)
 
 
 if __name__ == "__main__":

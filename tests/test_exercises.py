@@ -228,3 +228,32 @@ def test_an_exception_names_the_learner_s_line():
     sentence = examine(lambda n: n + "1").sentence
     assert "a function of a number" in sentence and "TypeError" in sentence
     assert '`sentence = examine(lambda n: n + "1").sentence`' in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(3, 3), (2.5, 2.5), (numpy.float32(2), 2), (torch.tensor([[4.0]]), 4), (numpy.array(1), 1)],
+)
+def test_numbers_of_every_kind(value, wanted):
+    assert check.number(value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (lambda: check.number(True), "Expected a number for the answer, got True."),
+        (lambda: check.number(torch.zeros(2)), "Expected one number"),
+        (lambda: check.number(float("inf")), "finite number"),
+        (lambda: check.tensor(torch.zeros(2), (3,)), r"Expected shape \(3,\)"),
+        (lambda: check.tensor([1.0], (1,)), "Expected a tensor"),
+        (lambda: check.choice("d", ["a", "b"]), 'Expected one of "a", "b" for the answer'),
+        (lambda: check.call(5), "Expected a function, got 5"),
+        (lambda: check.call(lambda: None), "does it end with `return`"),
+        (lambda: check.call(lambda x: x.add_(1), torch.zeros(1)), "changed its input in place"),
+        (lambda: check.call(lambda x: x.append(1) or x, [0]), "changed its input in place"),
+        (lambda: check.call(lambda m: m(torch.zeros(2, 1)), torch.nn.BatchNorm1d(1)), "in place"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(function, sentence):
+    with pytest.raises(check.Mistake, match=sentence):
+        function()

@@ -1,0 +1,180 @@
+"""Images a second: the loop everybody writes, the course's `fit`, and `reproduce`.
+
+    python benchmarks/training_speed.py
+
+ResNet-20 on 32 x 32 images, batch 128, pad-and-crop and flip everywhere. The images are random:
+speed does not depend on what they show. On CUDA also several runs side by side on one card.
+"""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from _common import describe, interleave, origin, parser, ratios, save
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from resnet_course import _fast, data, resnet, train
+
+BASE = "DataLoader, fp32"
+
+
+class Photos(Dataset):
+    """As torchvision's CIFAR10: every image goes through PIL and a list of transforms."""
+
+    def __init__(self, arrays):
+        from torchvision import transforms as T
+
+        self.images, self.labels = arrays["train_images"], arrays["train_labels"]
+        normalize = T.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+        steps = [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), T.ToTensor(), normalize]
+        self.transform = T.Compose(steps)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+def random_arrays(count):
+    """`count` random images in the layout of `data.cifar10_arrays`."""
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = chance.integers(0, 10, count)
+    return {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images[:100],
+        "test_labels": labels[:100],
+    }
+
+
+def everybody(arrays, steps, size, device):
+    """The usual loop -> a function that trains `steps` batches and returns images a second."""
+    cuda = device.type == "cuda"
+    loader = DataLoader(
+        Photos(arrays),
+        size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=2,
+        persistent_workers=True,
+        pin_memory=cuda,
+    )
+    model = resnet.cifar_resnet(20).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+
+    def measure():
+        model.train()
+        for number, (images, labels) in enumerate(loader):
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            if number == 0:  # the workers have started
+                started = time.perf_counter()
+            if number == steps:
+                break
+        return steps * size / (time.perf_counter() - started)
+
+    return measure
+
+
+def by_fit(images, half, size):
+    """`train.fit`, one epoch, without its evaluation."""
+    model = resnet.cifar_resnet(20)
+
+    def measure():
+        history = train.fit(
+            model, images, 1, 0.01, batch_size=size, augment=data.crop_and_flip, half=half
+        )
+        return images.batches_per_epoch(size) * size / history.seconds[0]
+
+    return measure
+
+
+def by_reproduce(resident, half, steps, size, runs=1):
+    """The path of `reproduce`; `runs` networks in turn, each on its own stream."""
+    updaters = [_fast.Updater(resnet.cifar_resnet(20), resident, half=half) for _ in range(runs)]
+    chance = _fast.draw_epoch(len(resident.train_labels), torch.Generator(), augment=True)
+    batches = chance.to(resident.train_labels.device).split(size, 1)[:steps]
+    for updater in updaters:
+        with updater.on_stream():
+            problem = updater.capture(batches[0])
+            if problem:
+                print(problem)
+
+    def measure():
+        started = time.perf_counter()
+        for batch in batches:
+            for updater in updaters:
+                with updater.on_stream():
+                    updater.update(batch, 0.01)
+        for updater in updaters:
+            updater.take_running()  # waits for the device
+        return runs * len(batches) * size / (time.perf_counter() - started)
+
+    return measure
+
+
+def teaching_data(resident):
+    """The same images as the `ImageData` of the chapters."""
+    parts = [resident.part("train"), resident.part("test", 100)]
+    tensors = []
+    for images, labels in parts:
+        tensors += [resident.standardize(images).permute(0, 3, 1, 2).contiguous(), labels]
+    return data.ImageData("random", *tensors, 0.0, 1.0, data.CIFAR10_CLASSES)
+
+
+def main():
+    p = parser(__doc__)
+    p.add_argument("--device", default=train.pick_device(), type=torch.device)
+    options = p.parse_args()
+    device, steps, size = options.device, 15, 128
+    if device.type == "cuda":
+        steps = 200
+        torch.backends.cudnn.benchmark = True
+    if options.quick:
+        steps, size, options.rounds = 2, 16, 1
+    native = train.native_half(device)
+    name = next(n for n, dtype in _fast.HALF.items() if dtype == native)
+
+    arrays = random_arrays((steps + 2) * size)
+    resident = _fast.resident_arrays(arrays, device)
+    few = teaching_data(resident)
+    contenders = {
+        BASE: everybody(arrays, steps, size, device),
+        "fit, fp32": by_fit(few, None, size),
+        "reproduce, fp32": by_reproduce(resident, "none", steps, size),
+    }
+    if native:
+        contenders[f"fit, {name}"] = by_fit(few, native, size)
+        contenders[f"reproduce, {name}"] = by_reproduce(resident, name, steps, size)
+    if device.type == "cuda":
+        for runs in (2, 4, 8):
+            contenders[f"reproduce, {name}, {runs} runs"] = by_reproduce(
+                resident, name, steps, size, runs
+            )
+
+    values = interleave(contenders, options.rounds)
+    times = ratios(values, BASE)
+    record = origin(__file__, device)
+    record["network"], record["batch_size"], record["rounds"] = "residual-20", size, options.rounds
+    record["images_per_second"] = {n: statistics.median(each) for n, each in values.items()}
+    record["ratio"] = times
+    print(describe(record))
+    print(f"{'':30}{'images/s':>9}{'ratio':>8}")
+    for n, speed in record["images_per_second"].items():
+        print(f"{n:30}{speed:9.0f}{times[n]:8.2f}")
+    if options.json:
+        save(record, options.json)
+
+
+if __name__ == "__main__":
+    main()
