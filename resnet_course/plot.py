@@ -201,3 +201,22 @@ def image_grid(images, labels, columns=10):
             axes.set_title(str(label), fontsize=9, loc="center", pad=2)
             axes.axis("off")
     return figure
+
+
+def feature_maps(maps, title, columns=1, width=3.1):
+    """Maps (C, H, W) in a grid under one title -> figure. `width` in inches.
+
+    Grey is 0, white positive, black negative. All share one scale: a weak map looks weak.
+    """
+    maps = maps.detach().cpu().float()
+    rows, limit = -(-len(maps) // columns), maps.abs().max().item()
+    height = width / columns * rows * maps.shape[1] / maps.shape[2] + 0.4
+    with style():
+        figure = Figure(figsize=(width, height))
+        figure.suptitle(title, fontsize="medium")
+        for axes in figure.subplots(rows, columns, squeeze=False).flat:
+            axes.axis("off")
+        for axes, pixels in zip(figure.axes, maps, strict=False):
+            look = {"cmap": "gray", "interpolation": "nearest"}
+            axes.imshow(pixels.numpy(), vmin=-limit, vmax=limit, **look)
+    return figure

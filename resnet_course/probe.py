@@ -67,6 +67,51 @@ def shape_trace(model, image_shape):
     return rows
 
 
+def receptive_field(model, image_shape):
+    """Side of the square of input pixels that one output pixel can depend on -> {layer name: side}.
+
+    By formula, after each convolution and pooling layer on the main path: a window of k pixels adds
+    (k - 1) times the product of all strides before it. Adaptive pooling and linear layers, which
+    see everything, are left out. `image_shape` is (C, H, W). Raises ValueError for windows that
+    are not square.
+    """
+    modules, field, step, fields = dict(model.named_modules()), 1, 1, {}
+    for row in shape_trace(model, image_shape):
+        module = modules[row.name]
+        windowed = isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
+        if windowed and "downsample" not in row.name:
+            kernel, stride, dilation = map(_side, _window(module))
+            field += dilation * (kernel - 1) * step
+            step *= stride
+            fields[row.name] = field
+    return fields
+
+
+def _window(module):
+    return module.kernel_size, module.stride, getattr(module, "dilation", 1)
+
+
+def _side(size):
+    sides = set(size) if isinstance(size, tuple) else {size}
+    if len(sides) > 1:
+        raise ValueError(f"a receptive field needs square windows, got {size}")
+    return sides.pop()
+
+
+def influence(model, images):
+    """How strongly each input pixel acts on the output pixel in the middle -> (H, W), float64.
+
+    The sum of absolute gradients over images and channels, in evaluation mode; `model` maps images
+    (N, C, H, W) to feature maps. 0 where the output cannot feel the pixel at all.
+    """
+    model = copy.deepcopy(model).double().eval()
+    images = images.detach().double().requires_grad_()
+    with torch.enable_grad():
+        maps = model(images)
+        middle = maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2].sum()
+    return torch.autograd.grad(middle, images)[0].abs().sum((0, 1))
+
+
 def activation_norms(model, images):
     """Root mean square of each convolution's and linear layer's output -> {layer name: float}.
 

@@ -61,5 +61,11 @@ def test_terminal_gets_the_words():
 def test_other_plots_draw():
     profile = plot.layer_profile({"plain": ([3.0, 1.0], plot.PLAIN)}, "t", "norm")
     grid = plot.image_grid(torch.rand(3, 3, 4, 4), "abc", columns=2)
-    for figure in (profile, grid):
+    maps = plot.feature_maps(torch.randn(5, 4, 6), "five maps", columns=3)
+    assert [len(axes.images) for axes in maps.axes] == [1, 1, 1, 1, 1, 0]
+    low, high = maps.axes[0].images[0].get_clim()
+    assert (
+        low == -high and [axes.images[0].get_clim() for axes in maps.axes[:5]] == [(low, high)] * 5
+    )
+    for figure in (profile, grid, maps):
         assert plot.to_svg(figure, "label").startswith("<svg")

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from resnet_course import probe, resnet
@@ -30,6 +31,58 @@ def test_shape_trace():
     assert shapes["layer2.0.downsample.0"] == shapes["layer2.0.conv2"] == (128, 28, 28)
     assert shapes["fc"] == (1000,)
     assert sum(row.parameters for row in rows) == 11_689_512
+
+
+def side(influence):
+    """Rows and columns that are felt, as (height, width) of their bounding box."""
+    return tuple(int(influence.gt(0).any(axis).sum()) for axis in (1, 0))
+
+
+@pytest.mark.parametrize(("name", "field"), [("alexnet", 195), ("vgg16", 212)])
+def test_receptive_field_of_published_networks(name, field):
+    """Values of Araujo et al. 2019, https://distill.pub/2019/computing-receptive-fields/."""
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)().features
+    fields = probe.receptive_field(model, (3, 224, 224))
+    assert max(fields.values()) == list(fields.values())[-1] == field
+
+
+@pytest.mark.parametrize("shortcut", ["A", "C"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_receptive_field_of_the_cifar_networks(n, shortcut):
+    fields = probe.receptive_field(resnet.cifar_resnet(6 * n + 2, shortcut=shortcut), (3, 32, 32))
+    ends = [fields[f"layer{stage}.{n - 1}.conv2"] for stage in (1, 2, 3)]
+    assert ends == [4 * n + 3, 12 * n + 1, 28 * n - 3] and len(fields) == 6 * n + 1
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1)],
+        [nn.Conv2d(2, 3, 5, stride=2, padding=2), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(3, 2, 3)],
+        [nn.Conv2d(2, 3, 3, dilation=3), nn.MaxPool2d(3, stride=2), nn.Conv2d(3, 2, 1)],
+    ],
+)
+def test_receptive_field_agrees_with_the_gradient(layers):
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers)
+    field = list(probe.receptive_field(model, (2, 40, 44)).values())[-1]
+    assert side(probe.influence(model, torch.randn(64, 2, 40, 44))) == (field, field)
+
+
+def test_receptive_field_needs_square_windows():
+    with pytest.raises(ValueError, match="square"):
+        probe.receptive_field(nn.Sequential(nn.Conv2d(1, 1, (1, 3))), (1, 8, 8))
+
+
+def test_influence_counts_paths():
+    model = nn.Sequential(*[nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(2)])
+    for layer in model:
+        nn.init.ones_(layer.weight)
+    with torch.no_grad():
+        felt = probe.influence(model, torch.randn(1, 1, 9, 9))
+    row = torch.tensor([0, 0, 1, 2, 3, 2, 1, 0, 0], dtype=torch.double)
+    assert torch.equal(felt, row[:, None] * row)
 
 
 def test_gradient_norms_agree_with_finite_differences():
@@ -70,6 +123,8 @@ def test_probes_leave_the_model_as_it_was():
     probe.activation_norms(model, images)
     probe.shape_trace(model, (3, 16, 16))
     probe.multiply_adds(model, (3, 16, 16))
+    probe.receptive_field(model, (3, 16, 16))
+    probe.influence(model.layer1, torch.randn(1, 16, 8, 8))
     assert model.training
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())

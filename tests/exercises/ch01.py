@@ -1,0 +1,381 @@
+"""Answers to the exercises of chapter 01."""
+
+import torch
+from bank import Bank
+from torch.nn import functional as F
+
+
+def by_shifts(x, weight, stride, padding, key):
+    """The exercise's frame; `key(y, x, w, i, j, rows, columns, stride)` is the line to fill in."""
+    x = F.pad(x, [padding] * 4)
+    k = weight.shape[-1]
+    rows, columns = (x.shape[2] - k) // stride + 1, (x.shape[3] - k) // stride + 1
+    y = x.new_zeros(len(x), len(weight), rows, columns)
+    for i in range(k):
+        for j in range(k):
+            y = key(y, x, weight, i, j, rows, columns, stride)
+    return y
+
+
+def picture(x, i, j, rows, columns, s):
+    return x[:, :, i : i + s * rows : s, j : j + s * columns : s]
+
+
+def times(matrix, x):
+    return torch.einsum("oc,nchw->nohw", matrix, x)
+
+
+def shifts(key):
+    return lambda x, weight, stride, padding: by_shifts(x, weight, stride, padding, key)
+
+
+def right_key(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j], picture(x, i, j, r, c, s))
+
+
+def overwrites(y, x, w, i, j, r, c, s):
+    return times(w[:, :, i, j], picture(x, i, j, r, c, s))
+
+
+def turned(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, -1 - i, -1 - j], picture(x, i, j, r, c, s))
+
+
+def crossed_kernel(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, j, i], picture(x, i, j, r, c, s))
+
+
+def unshifted(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j], picture(x, 0, 0, r, c, s))
+
+
+def without_stride(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j], picture(x, i, j, r, c, 1))
+
+
+def one_weight_for_all(y, x, w, i, j, r, c, s):
+    seen = picture(x, i, j, r, c, s).sum(1, keepdim=True)
+    return y + w[:, :, i, j].mean(1)[:, None, None] * seen
+
+
+def first_channel(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :1, i, j], picture(x, i, j, r, c, s)[:, :1])
+
+
+def mean_of_places(y, x, w, i, j, r, c, s):
+    return (
+        right_key(y, x, w, i, j, r, c, s)
+        if w.shape[-1] == 1
+        else y + times(w[:, :, i, j] / w.shape[-1] ** 2, picture(x, i, j, r, c, s))
+    )
+
+
+def random_share(y, x, w, i, j, r, c, s):
+    return y + torch.randn_like(y)
+
+
+def smallest(out, k, s, p):
+    return (out - 1) * s + k - 2 * p
+
+
+def sizes(add=0, low=0, high=0):
+    """range(smallest + low, smallest + stride + high); `add(k, s, p)` moves it."""
+
+    def answer(out, k, s, p):
+        first = smallest(out, k, s, p) + (add(k, s, p) if add else 0)
+        return list(range(first + low, first + s + high))
+
+    return answer
+
+
+def by_search(out, k, s, p):
+    fits = range(max(1, k - 2 * p), 400)
+    return [n for n in fits if (n + 2 * p - k) // s + 1 == out]
+
+
+def cost(conv, height, width):
+    k, s, p = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+    rows, columns = (height + 2 * p - k) // s + 1, (width + 2 * p - k) // s + 1
+    weights = conv.weight.numel()
+    return sum(q.numel() for q in conv.parameters()), weights * rows * columns
+
+
+def bill(parameters=None, work=None):
+    """The right bill with one of its numbers replaced by that of a function."""
+
+    def answer(conv, height, width):
+        right = cost(conv, height, width)
+        return (
+            parameters(conv) if parameters else right[0],
+            work(conv, height, width, right[1]) if work else right[1],
+        )
+
+    return answer
+
+
+def biases(conv):
+    return 0 if conv.bias is None else conv.out_channels
+
+
+def group_blind(conv):
+    return conv.out_channels * conv.in_channels * conv.kernel_size[0] ** 2 + biases(conv)
+
+
+def output(conv, height, width):
+    return conv(torch.zeros(1, conv.in_channels, height, width)).shape[2:]
+
+
+def bias_additions(conv, height, width, right):
+    rows, columns = output(conv, height, width)
+    return right + biases(conv) * rows * columns
+
+
+def unrounded(conv, height, width, right):
+    k, s, p = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+    area = ((height + 2 * p - k) / s + 1) * ((width + 2 * p - k) / s + 1)
+    return conv.weight.numel() * area
+
+
+def halved(conv, height, width, right):
+    s = conv.stride[0]
+    return right if s == 1 else conv.weight.numel() * (height // s) * (width // s)
+
+
+def one_at(row, column, value=1.0):
+    kernel = torch.zeros(5, 5)
+    kernel[row, column] = value
+    return kernel
+
+
+def blurred(right, down):
+    return one_at(2 - down, 2 - right, 0.5) + one_at(2, 2, 0.5)
+
+
+def fields(depth, first=3, layers=2, strides=True, early=False, add=2):
+    n = (depth - 2) // 6
+    field, step, found = first, 1, []
+    for stage in range(3):
+        for layer in range(layers * n):
+            halved = strides and stage > 0 and layer == 0
+            if early and halved:
+                step *= 2
+            field += add * step
+            if halved and not early:
+                step *= 2
+        found.append(field)
+    return found
+
+
+def closed(depth):
+    n = (depth - 2) // 6
+    return torch.tensor([4 * n + 3, 12 * n + 1, 28 * n - 3])
+
+
+def only_added(depth):
+    first, second, third = fields(depth)
+    return first, second - first, third - second
+
+
+def rows_of_pixels(x):
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def pixelwise(x, matrix):
+    n, _, height, width = x.shape
+    mixed = rows_of_pixels(x) @ matrix.T
+    return mixed.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def careless(x, matrix):
+    n, c, height, width = x.shape
+    return (x.reshape(-1, c) @ matrix.T).reshape(n, len(matrix), height, width)
+
+
+def way_in_only(x, matrix):
+    n, _, height, width = x.shape
+    return (rows_of_pixels(x) @ matrix.T).reshape(n, len(matrix), height, width)
+
+
+def way_back_only(x, matrix):
+    n, c, height, width = x.shape
+    mixed = x.reshape(-1, c) @ matrix.T
+    return mixed.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def not_transposed(x, matrix):
+    square = matrix.shape[0] == matrix.shape[1]
+    return pixelwise(x, matrix.T if square else matrix)
+
+
+def channels_last(x, matrix):
+    return x.permute(0, 2, 3, 1) @ matrix.T
+
+
+BANKS = {
+    "shifted_images": Bank(
+        right=[
+            shifts(right_key),
+            lambda x, w, s, p: F.conv2d(x, w, stride=s, padding=p),
+            lambda x, w, s, p: (
+                (F.unfold(x, w.shape[-1], padding=p, stride=s).transpose(1, 2) @ w.flatten(1).T)
+                .transpose(1, 2)
+                .reshape(F.conv2d(x, w, stride=s, padding=p).shape)
+            ),
+        ],
+        wrong=[
+            (shifts(overwrites), "overwritten instead of added"),
+            (shifts(turned), "turned by 180 degrees"),
+            (shifts(crossed_kernel), "rows and columns of the kernel are exchanged"),
+            (shifts(unshifted), "all weights read the same picture"),
+            (shifts(without_stride), "does not thin out"),
+            (shifts(one_weight_for_all), "channels have their own weights"),
+            (shifts(first_channel), "only the first input channel"),
+            (shifts(mean_of_places), "a sum is wanted"),
+            (shifts(lambda y, *_: y), "nothing was added"),
+            (shifts(random_share), "meets the input pixel at"),
+            (lambda x, w, s, p: F.conv2d(x, w, padding=p), "Expected shape"),
+            (lambda x, w, s, p: print(end=""), "end with `return`"),
+        ],
+    ),
+    "input_sizes": Bank(
+        right=[
+            sizes(),
+            by_search,
+            lambda *setting: set(sizes()(*setting)),
+            lambda *setting: torch.tensor(sizes()(*setting)[::-1]),
+            lambda out, k, s, p: range(smallest(out, k, s, p), smallest(out, k, s, p) + s),
+        ],
+        wrong=[
+            (lambda *setting: smallest(*setting), "a few pixels more give the same"),
+            (lambda *setting: [sizes()(*setting)[-1]], "largest size alone"),
+            (
+                lambda out, k, s, p: (
+                    sizes(high=-1)(out, k, s, p) if s > 2 else by_search(out, k, s, p)
+                ),
+                "stops *before*",
+            ),
+            (sizes(high=1), "another step fits"),
+            (lambda out, k, s, p: [(out + 2 * p - k) // s + 1], "the other way"),
+            (sizes(add=lambda k, s, p: p), "subtracted twice"),
+            (sizes(add=lambda k, s, p: 2 * p), "fit without padding"),
+            (sizes(add=lambda k, s, p: s), "needs no step"),
+            (lambda *setting: [5, *sizes()(*setting)], "but gives"),
+            (
+                lambda out, k, s, p: [n for n in by_search(out, k, s, p) if s < 3 or n % 2],
+                "is missing.",
+            ),
+            (lambda *setting: [], "some image always fits"),
+            (lambda *setting: [n + 0.5 for n in sizes()(*setting)], "whole numbers"),
+        ],
+    ),
+    "convolution_bill": Bank(
+        right=[
+            cost,
+            bill(),
+            lambda conv, h, w: torch.tensor(cost(conv, h, w)),
+            lambda conv, h, w: [float(value) for value in cost(conv, h, w)],
+        ],
+        wrong=[
+            (bill(lambda conv: conv.weight.numel()), "the bias is missing"),
+            (bill(lambda conv: conv.weight.numel() + conv.out_channels), "`conv.bias` is None"),
+            (bill(group_blind), "only its own group's"),
+            (
+                bill(lambda conv: conv.weight.numel() // conv.groups + biases(conv)),
+                "divide by the groups once",
+            ),
+            (
+                bill(lambda conv: conv.weight.numel() // conv.kernel_size[0] + biases(conv)),
+                "k * k places, not k",
+            ),
+            (
+                bill(lambda conv: conv.weight.numel() + (conv.bias is not None)),
+                "for *each* output channel",
+            ),
+            (
+                bill(lambda conv: conv.out_channels * conv.kernel_size[0] ** 2 + biases(conv)),
+                "a layer for every input channel",
+            ),
+            (bill(lambda conv: 7), "weights are C_out"),
+            (bill(work=lambda c, h, w, right: c.weight.numel() * h * w), "the *output* pixels"),
+            (bill(work=lambda c, h, w, right: 2 * right), "counts once"),
+            (bill(work=bias_additions), "additions of the bias"),
+            (bill(work=lambda c, h, w, right: right * c.groups), "fewer input channels"),
+            (bill(work=unrounded), "must be rounded down"),
+            (bill(work=halved), "after adding padding"),
+            (bill(work=lambda c, h, w, right: c.weight.numel()), "works at every output pixel"),
+            (
+                bill(work=lambda c, h, w, right: c.weight.numel() * output(c, h, w)[0]),
+                "rows *and* columns",
+            ),
+            (
+                bill(work=lambda c, h, w, right: c.weight.numel() * output(c, h, w)[0] ** 2),
+                "its own width",
+            ),
+            (bill(work=lambda c, h, w, right: 12345), "weights times output pixels"),
+            (lambda conv, h, w: sum(cost(conv, h, w)), "Expected two numbers"),
+        ],
+    ),
+    "shift_kernel": Bank(
+        right=[
+            lambda right, down: one_at(2 - down, 2 - right),
+            lambda right, down: one_at(2, 2).roll((-down, -right), (0, 1)),
+            lambda right, down: one_at(2 + down, 2 + right).flip(0, 1).double(),
+        ],
+        wrong=[
+            (lambda right, down: one_at(2 + down, 2 + right), "moved the opposite way"),
+            (lambda right, down: one_at(2 - right, 2 - down), "two directions are exchanged"),
+            (lambda right, down: one_at(2 + right, 2 + down), "and their signs"),
+            (lambda right, down: one_at(2, 2), "did not move at all"),
+            (
+                lambda right, down: one_at(2 - down, 2 + (right if right and down else -right)),
+                "left and right are exchanged",
+            ),
+            (
+                lambda right, down: one_at(2 + (down if right and down else -down), 2 - right),
+                "up and down are exchanged",
+            ),
+            (lambda right, down: one_at(2 - down, 2 - right, 2.0), "the weight must be 1"),
+            (blurred, "pictures are mixed"),
+            (lambda right, down: torch.zeros(5, 5), "the result is black"),
+            (lambda right, down: one_at(1 - down, 1 - right), "count from there"),
+            (lambda right, down: one_at(2, 2)[None, None], "Expected shape (5, 5)"),
+        ],
+    ),
+    "family_fields": Bank(
+        right=[fields, closed, lambda depth: tuple(float(v) for v in fields(depth))],
+        wrong=[
+            (lambda depth: fields(depth, strides=False), "the strides are missing"),
+            (lambda depth: fields(depth, early=True), "*after* its own"),
+            (lambda depth: fields(depth, first=1), "before the stages, is missing"),
+            (lambda depth: fields(depth, layers=1), "2n convolutions"),
+            (lambda depth: fields(depth, first=4, add=3), "overlaps what was there"),
+            (only_added, "sum them up"),
+            (lambda depth: fields(depth)[::-1], "order is reversed"),
+            (lambda depth: [7, 13, 25], "each layer adds 2 steps"),
+            (lambda depth: fields(depth)[-1], "Expected three numbers"),
+            (lambda depth: ["7", "13", "25"], "Expected a number"),
+        ],
+    ),
+    "mended_1x1": Bank(
+        right=[
+            pixelwise,
+            lambda x, matrix: F.conv2d(x, matrix[:, :, None, None]),
+            lambda x, matrix: torch.einsum("oc,nchw->nohw", matrix, x),
+            lambda x, matrix: (matrix @ x.flatten(2)).reshape(
+                len(x), len(matrix), x.shape[2], x.shape[3]
+            ),
+        ],
+        wrong=[
+            (careless, "what the careless version gives"),
+            (way_in_only, "the way back is not"),
+            (way_back_only, "rows are still not pixels"),
+            (not_transposed, "`matrix.T`"),
+            (lambda x, matrix: x, "the input itself"),
+            (lambda x, matrix: pixelwise(x, matrix).transpose(2, 3), "of the image are exchanged"),
+            (lambda x, matrix: pixelwise(x, matrix).flip(0), "of the batch are out of order"),
+            (lambda x, matrix: pixelwise(x, matrix) + 1, "channels of *one* pixel"),
+            (channels_last, "came out last"),
+            (lambda x, matrix: pixelwise(x, matrix)[0], "Expected shape"),
+        ],
+    ),
+}
