@@ -29,7 +29,7 @@ LOOK = {  # status: (mark, words, colour of the bar; contrast 3 : 1 on light and
 
 
 class Mistake(Exception):
-    """One sentence for the learner, and the hint that helps (its number in the chapter)."""
+    """One sentence for the learner, and the hint that helps: its number in the chapter, or None."""
 
     def __init__(self, sentence, hint=1):
         super().__init__(sentence)
@@ -82,7 +82,8 @@ def exercise(number, expects, right):
                     parts = [_copied(part) for part in (attempt, *given)]
                     sentence = examine(*parts) or right
                 except Mistake as mistake:
-                    return Verdict(number, "wrong", f"{mistake} See hint {mistake.hint}.")
+                    pointer = f" See hint {mistake.hint}." if mistake.hint else ""
+                    return Verdict(number, "wrong", f"{mistake}{pointer}")
                 except NotImplementedError:
                     return _open(number)
                 except KeyboardInterrupt:
@@ -183,10 +184,10 @@ def show(value):
 
 def call(function, *arguments, hint=1):
     """`function(*arguments)`, refusing what cannot be called, `None`, and changed arguments."""
-    expect(callable(function), f"Expected a function, got {show(function)}.", hint)
+    expect(callable(function), f"Expected a function, got {show(function)}.", None)
     kept = [_copied(argument) for argument in arguments]
     result = function(*arguments)
-    expect(result is not None, "The function returned None: does it end with `return`?", hint)
+    expect(result is not None, "The function returned None: does it end with `return`?", None)
     for before, after in zip(kept, arguments, strict=True):
         expect(
             _same(before, after),

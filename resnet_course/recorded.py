@@ -117,18 +117,22 @@ def _beginning(path):
 
 
 def runs(root=None, **wanted):
-    """The runs whose attributes have the values given, ordered by network, length and seed.
+    """The runs whose attributes or settings have the values given, by network, length and seed.
 
-    `runs(data="cifar10", network="plain-56", seed=0)`; `root` is another folder than `folder()`.
-    Raises `NotRecorded`, with what there is, when nothing fits.
+    `runs(data="digits", network="plain-56", epochs=8, lr=0.02)`; `root` is another folder than
+    `folder()`. Raises `NotRecorded`, with what there is, when nothing fits.
     """
-    for name in wanted:
-        if name not in Run.__dataclass_fields__:
-            raise ValueError(
-                f"a run has no {name!r}: ask for data, network, kind, depth, shortcut, seed, epochs"
-            )
     every = every_run([root or folder()])
-    found = [run for run in every if all(getattr(run, k) == v for k, v in wanted.items())]
+    settings = {name for run in every for name in run.config}
+    for name in wanted:
+        if name not in Run.__dataclass_fields__ and name not in settings:
+            raise ValueError(f"a run has no {name!r}: ask for data, network, seed, epochs, lr, ...")
+    asked_of = [run.config | vars(run) for run in every]
+    found = [
+        run
+        for run, has in zip(every, asked_of, strict=True)
+        if all(has.get(name) == value for name, value in wanted.items())
+    ]
     if not found:
         there = sorted({f"{run.data} {run.network} ({run.epochs:g} epochs)" for run in every})
         asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items()) or "any values"

@@ -5,6 +5,7 @@ import http.server
 import shutil
 import threading
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -145,8 +146,11 @@ def test_links_inside_the_book_lead_somewhere(visit, address, name):
     links = page.eval_on_selector_all("main a[href]", "all => all.map(a => a.href)")
     for link in links:
         if link.startswith(address):
-            place = link.removeprefix(address).split("#")[0].split("?")[0].lstrip("/")
-            assert (HTML / place).exists(), link
+            place, _, fragment = link.removeprefix(address).lstrip("/").partition("#")
+            target = HTML / place.split("?")[0]
+            assert target.exists(), link
+            if fragment and target.suffix == ".html":
+                assert f'id="{unquote(fragment)}"' in target.read_text(), link
 
 
 def test_colour_switch_reaches_the_figures(visit):

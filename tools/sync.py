@@ -6,7 +6,8 @@
 
 Sources: pyproject.toml ([tool.resnet-course]: addresses), resnet_course/__init__.py (version),
 this file (the setup cell, evidence labels). Generated: the block in _config.yml, README.md and
-CITATION.cff; in each notebook the header, setup cell, evidence labels, ids, counts and metadata.
+CITATION.cff; the table in book/exercises.md; in each notebook the header, setup cell, evidence
+labels, ids, counts and metadata.
 """
 
 import argparse
@@ -187,6 +188,18 @@ def citation_block(repository, release):
     return "\n".join(lines) + "\n"
 
 
+def exercise_index():
+    """Markdown table of every exercise, from the chapters' headings; links are those of the page."""
+    rows = []
+    for path in sorted((ROOT / "book").glob("[0-9]*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            headings = re.findall(r"^### Exercise ([\d.]+) · (.+)$", cell.source, re.M)
+            for number, title in headings if cell.cell_type == "markdown" else ():
+                anchor = re.sub(r"[^a-z0-9]+", "-", f"exercise {number} {title}".lower()).strip("-")
+                rows.append(f'| {number} | <a href="{path.stem}.html#{anchor}">{title}</a> |')
+    return "\n".join(["| exercise | what it asks |", "|---|---|", *rows]) + "\n"
+
+
 def generated_files(names=()):
     """{path: the text it must have}, for the notebooks of these names, or everything"""
     (repository, site), release = addresses(), version()
@@ -201,6 +214,7 @@ def generated_files(names=()):
         ("_config.yml", config_block(repository, release), ()),
         ("CITATION.cff", citation_block(repository, release), ()),
         ("README.md", readme_block(repository, site), ("<!-- >>> -->", "<!-- <<< -->")),
+        ("book/exercises.md", exercise_index(), ("<!-- >>> -->", "<!-- <<< -->")),
     ):
         path = ROOT / name
         wanted[path] = between_marks(path.read_text(), block, *marks)

@@ -21,7 +21,7 @@ def count_layers(attempt):
     """A function: network -> number of convolutions on the main path plus linear layers."""
     for build, wanted, said in [
         (lambda: resnet.cifar_plain(20, in_channels=1), 20, "plain-20"),
-        (lambda: resnet.cifar_resnet(8, shortcut="C"), 8, "residual-8 with projection shortcuts"),
+        (lambda: resnet.cifar_resnet(8, shortcut="C"), 8, "residual-8 with convolved shortcuts"),
         (
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 2)),
             1,
@@ -30,34 +30,39 @@ def count_layers(attempt):
     ]:
         network = build()
         got = number(call(attempt, network), f"the layers of {said}")
-        sentence = f"Expected {wanted} layers with weights for {said}, got {got:g}"
-        expect(got == wanted, f"{sentence}: {_why_count(network, wanted, got)}.", 2)
+        why, hint = _why_count(network, wanted, got)
+        expect(
+            got == wanted,
+            f"Expected {wanted} as the number of layers for {said}, got {got:g}: {why}.",
+            hint,
+        )
     network = resnet.resnet50(num_classes=10)
     got = number(call(attempt, network), "the layers of ResNet-50")
-    expect(
-        got == 50, f"Expected 50 for ResNet-50, got {got:g}: its blocks have three convolutions."
-    )
+    why = "its blocks have three convolutions each"
+    expect(got == 50, f"Expected 50 as the number of layers for ResNet-50, got {got:g}: {why}.", 2)
 
 
 def _why_count(network, wanted, got):
     kinds = [type(m) for m in network.modules()]
     convs, norms = kinds.count(nn.Conv2d), kinds.count(nn.BatchNorm2d)
     shortcuts = sum("downsample.0" in name for name, _ in network.named_modules())
+    outermost = [type(m) for m in network.children()]
+    direct = outermost.count(nn.Conv2d) + outermost.count(nn.Linear)
     known = [
-        (wanted - 1, "one is missing, the linear layer at the end or the first convolution"),
-        (wanted - 2, "the first convolution and the linear layer have weights too"),
-        (wanted + norms, "batch norm has learned numbers, but is not counted as a layer"),
-        (wanted + shortcuts, "the shortcuts' 1x1 convolutions do not count"),
-        (convs + norms + 1, "neither batch norm nor the shortcuts count"),
-        (len(kinds), "every module was counted, also those without weights"),
-        (len(list(network.children())), "only the outermost modules were looked at"),
-        (len(list(network.parameters())), "those are parameter tensors; a layer can have two"),
-        (sum(p.numel() for p in network.parameters()), "those are single learned numbers"),
+        (wanted + norms, "batch norm has learned numbers, but is not counted as a layer", 2),
+        (wanted + shortcuts, "the convolutions inside shortcuts do not count", 2),
+        (convs + norms + 1, "neither batch norm nor the shortcuts count", 2),
+        (len(kinds), "every module was counted, also those without weights", 2),
+        (len(outermost), "only the outermost modules were looked at", 1),
+        (direct, "of the layers inside blocks none was found; look at *any* depth", 1),
+        (len(list(network.parameters())), "those are parameter tensors; a layer can have two", 2),
+        (sum(p.numel() for p in network.parameters()), "those are single learned numbers", 2),
+        (0, "go by the *type* of each module; `named_modules()` gives pairs of name and module", 2),
+        (wanted - 1, "one is missing, the linear layer at the end or the first convolution", 2),
+        (wanted - 2, "the first convolution and the linear layer have weights too", 2),
     ]
-    return next(
-        (why for count, why in known if count == got),
-        "count convolutions and linear layers, at any depth, shortcuts left out",
-    )
+    other = "count convolutions and linear layers, at any depth, shortcuts left out", 2
+    return next((known_why for count, *known_why in known if count == got), other)
 
 
 @exercise(
@@ -73,7 +78,8 @@ def identity_kernel(attempt):
         weight = tensor(weight, (channels, channels, size, size), what)
         image = torch.randn(2, channels, 7, 9, dtype=torch.double)
         out = nn.functional.conv2d(image, weight, padding=size // 2)
-        expect(close(out, image), f"For {what}, the output is not the input: {_why(weight)}.", 2)
+        sentence = f"For {what}, the output is not the input: {_why(weight)}."
+        expect(close(out, image), sentence.replace("1 channels", "1 channel"), 2)
 
 
 def _why(weight):
@@ -86,12 +92,16 @@ def _why(weight):
         return "the kernel is 0 everywhere, and so is what comes out"
     if (weight == weight.flatten()[0]).all():
         return "with the same number everywhere it blurs the image and mixes the channels"
+    if size > 3 and not centre.any() and weight[:, :, 1, 1].any():
+        return "the centre of a kernel is at `size // 2`, not always at 1"
     if rest.any() and close(weight.sum((2, 3)), eye):
         return "it averages or shifts the pixels; only the centre may differ from 0"
     if rest.any():
         return "only the centre of each kernel may differ from 0"
     if close(centre, torch.ones_like(centre)):
         return "every output channel adds up all input channels; it must take its own alone"
+    if close(centre, centre * eye) and (centre.diagonal() == 0).any():
+        return "some channels come out as zeros: every channel needs its own 1"
     if close(centre, centre * eye):
         return "the centres have the right places, but their value must be 1"
     return "output channel i must read input channel i, and no other"
@@ -105,24 +115,27 @@ def _why(weight):
 def predict_ratio(attempt, ratio_56, ratio_110):
     """First over last gradient norm of plain-110, predicted from plain-56's and then measured."""
     guess = number(attempt, "the ratio")
-    facts = (
-        f"plain-56 measures {ratio_56:.3g}, plain-110 {ratio_110:.2g}, you predicted {guess:.2g}"
-    )
-    expect(guess > 0, f"A ratio of two norms is positive, got {guess:g}.")
-    expect(guess >= 1, f"{facts}: below 1 would be a gradient that vanishes towards the input.", 1)
-    expect(
-        not 0.7 < guess / ratio_56 < 1.5,
-        f"{facts}: with the same ratio, 54 more layers would change nothing.",
-        1,
-    )
-    expect(
-        not 1.5 <= guess / ratio_56 < 3,
-        f"{facts}: that is about double, as if each layer *added* its share; layers multiply.",
-        2,
-    )
+    low = f"{guess:,.4g} is too small by more than a factor of 20"
+    high = f"{guess:,.4g} is too large by more than a factor of 20"
+    expect(guess > 0, f"A ratio of two norms is positive, got {guess:g}.", 1)
+    expect(guess >= 1, f"{low}: below 1 the gradient would *vanish* towards the input.", 1)
+    if guess * 20 < ratio_110:
+        per_56 = guess / ratio_56
+        why = "54 layers more multiply by the ratio of plain-56 once more"
+        if 0.7 < per_56 < 1.5:
+            why = "with the same ratio as plain-56, 54 more layers would change nothing"
+        elif 1.5 <= per_56 < 3:
+            why = "it is about double, as if each layer *added* its share; layers multiply"
+        elif 40 < per_56 < 80:
+            why = "you multiplied by the number of layers; each layer multiplies *again*"
+        expect(False, f"{low}: {why}.", 2)
+    why = "the ratio is multiplied once more by itself, no oftener"
+    expect(guess < 20 * ratio_110, f"{high}: {why}.", 2)
     away = max(guess / ratio_110, ratio_110 / guess)
-    expect(away < 100, f"{facts}: further off than a factor of 100; which power did you take?", 2)
-    return f"{facts}, within a factor of {away:.1f}: equal factors per layer multiply."
+    return (
+        f"plain-56 measures {ratio_56:,.0f}, plain-110 {ratio_110:,.0f}, you predicted "
+        f"{guess:,.0f}, off by a factor of {away:.1f}: equal factors per layer multiply."
+    )
 
 
 def unlabelled(digits, plain, residual):
@@ -149,17 +162,20 @@ def unlabelled(digits, plain, residual):
 @exercise(
     "3.4",
     expects='a dictionary like {"A": "overfitting", ...}',
-    right="each from its two errors alone: overfitting fits the training images, degradation "
-    "does not.",
+    right="B and C fit their training images, A does not. High errors alone are only "
+    "*under*fitting; it is degradation because the shallower plain-20 fits the same images in the "
+    "same budget.",
 )
 def diagnose(attempt):
-    """A dictionary: each panel's letter -> "overfitting", "degradation" or "healthy"."""
+    """A dictionary: each patient's letter -> "overfitting", "degradation" or "healthy"."""
     truth = {"A": "degradation", "B": "healthy", "C": "overfitting"}
-    expect(isinstance(attempt, dict), f"Expected a dictionary, got {type(attempt).__name__}.")
+    kind = type(attempt).__name__
+    expect(isinstance(attempt, dict), f"Expected a dictionary, got a {kind}.", None)
     missing = [letter for letter in truth if letter not in attempt]
-    expect(not missing, f"Expected a word for each of A, B and C; {', '.join(missing)} is missing.")
+    absent = ", ".join(missing)
+    expect(not missing, f"Expected a word for each of A, B and C; {absent} is missing.", None)
     options = sorted(set(truth.values()))
-    words = {letter: choice(attempt[letter], options, f"panel {letter}") for letter in truth}
+    words = {letter: choice(attempt[letter], options, f"patient {letter}") for letter in truth}
     reason = {
         ("A", "overfitting"): "the error on the *training* images is high too: nothing is fitted, "
         "so nothing can be overfitted",
@@ -173,7 +189,7 @@ def diagnose(attempt):
         word = words[letter]
         expect(
             word == truth[letter],
-            f'Panel {letter} is not "{word}": {reason.get((letter, word))}.',
+            f'Patient {letter} is not "{word}": {reason.get((letter, word))}.',
             1 if letter == "A" else 2,
         )
 
@@ -208,8 +224,12 @@ def mended_error(attempt):
         )
         expect(
             network.training == mode,
-            f"The network came in {_mode(mode)} mode and left in {_mode(not mode)} mode: whoever "
-            "goes on training has another network now.",
+            f"The network came in {_mode(mode)} mode and left in {_mode(not mode)} mode: "
+            + (
+                "its training would go on with batch norm in evaluation mode."
+                if mode
+                else "its next answers would depend on the batch they come in."
+            ),
             2,
         )
 
@@ -248,7 +268,9 @@ def _judge_error(got, network, images, labels):
     ]
     reason = next((why for value, why in known if abs(got - value) < 1e-4), None)
     reason = reason or "compare each image's most likely digit with its label, in evaluation mode"
-    expect(abs(got - wanted) < 1e-4, f"Expected an error of 0.3, got {got:.4g}: {reason}.", 1)
+    about_mode = abs(got - in_training) < 1e-4 or reason.startswith("compare")
+    sentence = f"Expected an error of 0.3, got {got:.4g}: {reason}."
+    expect(abs(got - wanted) < 1e-4, sentence, 1 if about_mode else None)
 
 
 QUIZ = [
@@ -271,7 +293,8 @@ QUIZ = [
         right=1,
     ),
     Question(
-        "Identity layers turn a trained plain-20 into a plain-56 with the same outputs. What follows?",
+        "Identity layers turn a trained plain-20 into a plain-56 with the same outputs. What does "
+        "this show, together with the failed training?",
         [
             (
                 "Plain-56 can represent a good solution; training does not find it in its budget.",
@@ -283,7 +306,7 @@ QUIZ = [
             ),
             (
                 "Plain-56 overfits.",
-                "A solution with low training *and* test error is the opposite of a proof for that.",
+                "It has low training *and* low test error: no overfitting there.",
             ),
         ],
         right=0,
@@ -297,28 +320,29 @@ QUIZ = [
             ),
             (
                 "They explode in plain-56, and that causes degradation.",
-                "The range falls within a few updates, and the network stays slow long after.",
+                "They explode at first, but not for long; that this *causes* the failure, the "
+                "measurement does not show.",
             ),
             (
-                "At the start they grow towards the input; soon after they do not; the cause is open.",
-                "It claims what was measured, and no more.",
+                "At the start they grow towards the input; after a few updates they shrink.",
+                "That is what was measured, and no more.",
             ),
         ],
         right=2,
     ),
     Question(
-        "A log says: training error 62 % (running), 77 % (evaluation mode). Which is wrong?",
+        "A log says: training error 62 % (running), 77 % (evaluation mode). Is one a mistake?",
         [
             (
-                "The first: an error is measured with fixed weights.",
+                "Yes, the first: an error is measured with fixed weights.",
                 "Both are measurements. They answer different questions.",
             ),
             (
-                "The second: batch norm should be in training mode on training images.",
+                "Yes, the second: on training images batch norm belongs in training mode.",
                 "In evaluation mode the network answers as it would when used.",
             ),
             (
-                "Neither: they measure different things, and a plot must name which.",
+                "No: they measure different things, and a plot must name which.",
                 "One runs over an epoch in training mode while the weights change, the other uses "
                 "fixed weights and running statistics.",
             ),

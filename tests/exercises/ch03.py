@@ -31,6 +31,19 @@ def by_hand(channels, size, value=1.0, row=None, mix=False):
     return weight
 
 
+def only_first(channels, size):
+    weight = torch.zeros(channels, channels, size, size)
+    weight[0, 0, size // 2, size // 2] = 1
+    return weight
+
+
+def always_at_one(channels, size):
+    weight = torch.zeros(channels, channels, size, size)
+    at = min(1, size // 2)
+    weight[range(channels), range(channels), at, at] = 1
+    return weight
+
+
 def half_float(channels, size):
     return dirac(channels, size).to(torch.bfloat16)
 
@@ -93,7 +106,7 @@ BANKS = {
             lambda network: torch.tensor(named(network, nn.Conv2d, nn.Linear, skip="downsample")),
         ],
         wrong=[
-            (lambda network: len(weighted(network)), "shortcuts' 1x1 convolutions"),
+            (lambda network: len(weighted(network)), "convolutions inside shortcuts"),
             (lambda network: named(network, nn.Conv2d, skip="downsample"), "one is missing"),
             (
                 lambda network: named(network, nn.Conv2d, skip="downsample") - 1,
@@ -112,7 +125,17 @@ BANKS = {
                 lambda network: sum(p.numel() for p in network.parameters()),
                 "single learned numbers",
             ),
-            (lambda network: 12345, "at any depth"),
+            (
+                lambda network: sum(
+                    isinstance(m, nn.Conv2d | nn.Linear) for m in network.children()
+                ),
+                "look at *any* depth",
+            ),
+            (
+                lambda network: sum(isinstance(m, nn.Conv2d) for m in network.named_modules()),
+                "go by the *type*",
+            ),
+            (lambda network: 12345, "at any depth, shortcuts left out"),
             (lambda network: None, "end with `return`"),
         ],
     ),
@@ -139,6 +162,8 @@ BANKS = {
             (lambda c, k: by_hand(c, k).numpy(), "Expected a tensor"),
             (lambda c, k: by_hand(c, k) * float("nan"), "NaN is among them"),
             (shifted, "averages or shifts the pixels; "),
+            (only_first, "every channel needs its own 1"),
+            (always_at_one, "not always at 1"),
         ],
     ),
     "predict_ratio": Bank(
@@ -147,9 +172,11 @@ BANKS = {
         wrong=[
             (1900, "would change nothing"),
             (3800, "each layer *added*"),
-            (0.001, "vanishes towards the input"),
+            (1900 * 54, "multiplied by the number of layers"),
+            (1900 * 2**3, "once more"),
+            (0.001, "*vanish* towards the input"),
             (-5, "is positive"),
-            (12_000, "further off than a factor"),
+            (1900.0**3, "no oftener"),
             ("many", "Expected a number"),
             (float("inf"), "finite number"),
         ],
