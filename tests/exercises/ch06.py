@@ -1,0 +1,332 @@
+"""Answers to the exercises of chapter 06."""
+
+import copy
+
+import torch
+from bank import Bank
+from torch import nn
+
+from resnet_course import resnet
+
+
+def depth(kind, blocks, basic=2, bottleneck=3, outside=2):
+    return {"basic": basic, "bottleneck": bottleneck}[kind] * sum(blocks) + outside
+
+
+def projections(kind, blocks):
+    return len(blocks) - (kind == "basic")
+
+
+def depth_in_place(kind, blocks):
+    total = 0
+    while blocks:
+        total += blocks.pop()
+    return {"basic": 2, "bottleneck": 3}[kind] * total + 2
+
+
+def right_stage(block, in_channels, channels, num_blocks, stride):
+    blocks = [block(in_channels, channels, stride)]
+    for _ in range(num_blocks - 1):
+        blocks.append(block(channels * block.expansion, channels, 1))
+    return nn.Sequential(*blocks)
+
+
+def grown_stage(block, in_channels, channels, num_blocks, stride):
+    stage = nn.Sequential()
+    for number in range(num_blocks):
+        stage.append(block(in_channels, channels, stride if number == 0 else 1))
+        in_channels = channels * block.expansion
+    return stage
+
+
+def copied_stage(block, in_channels, channels, num_blocks, stride):
+    first = block(in_channels, channels, stride)
+    other = block(channels * block.expansion, channels)
+    return nn.Sequential(first, *[copy.deepcopy(other) for _ in range(num_blocks - 1)])
+
+
+def one_block_many_times(block, in_channels, channels, num_blocks, stride):
+    other = block(channels * block.expansion, channels)
+    return nn.Sequential(block(in_channels, channels, stride), *[other] * (num_blocks - 1))
+
+
+def strides_everywhere(block, in_channels, channels, num_blocks, stride):
+    others = [block(channels * block.expansion, channels, stride) for _ in range(num_blocks - 1)]
+    return nn.Sequential(block(in_channels, channels, stride), *others)
+
+
+def stride_nowhere(block, in_channels, channels, num_blocks, stride):
+    return right_stage(block, in_channels, channels, num_blocks, 1)
+
+
+def stride_last(block, in_channels, channels, num_blocks, stride):
+    blocks = [block(in_channels, channels, 1 if num_blocks > 1 else stride)]
+    for number in range(1, num_blocks):
+        last = number == num_blocks - 1
+        blocks.append(block(channels * block.expansion, channels, stride if last else 1))
+    return nn.Sequential(*blocks)
+
+
+def no_expansion(block, in_channels, channels, num_blocks, stride):
+    others = [block(channels, channels) for _ in range(num_blocks - 1)]
+    return nn.Sequential(block(in_channels, channels, stride), *others)
+
+
+def one_too_many(block, in_channels, channels, num_blocks, stride):
+    return right_stage(block, in_channels, channels, num_blocks + 1, stride)
+
+
+def with_an_extra_norm(block, in_channels, channels, num_blocks, stride):
+    stage = right_stage(block, in_channels, channels, num_blocks, stride)
+    return nn.Sequential(*stage, nn.BatchNorm2d(channels * block.expansion))
+
+
+def with_an_extra_sigmoid(block, in_channels, channels, num_blocks, stride):
+    stage = right_stage(block, in_channels, channels, num_blocks, stride)
+    return nn.Sequential(*stage, nn.Sigmoid())
+
+
+def as_a_list(block, in_channels, channels, num_blocks, stride):
+    return list(right_stage(block, in_channels, channels, num_blocks, stride))
+
+
+def rename(state):
+    return {
+        name.removeprefix("module.").replace("linear.", "fc."): value
+        for name, value in state.items()
+    }
+
+
+def by_position(state):
+    return dict(zip(resnet.cifar_resnet(8).state_dict(), state.values(), strict=True))
+
+
+def rename_in_place(state):
+    for name in list(state):
+        state[name.removeprefix("module.").replace("linear.", "fc.")] = state.pop(name)
+    return state
+
+
+def both_names(state):
+    new = rename(state)
+    return new | {"linear.weight": new["fc.weight"]}
+
+
+def mapped(state, change):
+    return {change(name): value for name, value in state.items()}
+
+
+def only(state, keep):
+    return {name: value for name, value in rename(state).items() if keep(name)}
+
+
+def swapped(state):
+    new = rename(state)
+    new["bn1.running_mean"], new["bn1.running_var"] = new["bn1.running_var"], new["bn1.bias"]
+    return new
+
+
+def shuffled(state):
+    names = list(rename(state))
+    return dict(zip(names[1:] + names[:1], state.values(), strict=True))
+
+
+def zeroed(state):
+    return {name: value * 0 for name, value in rename(state).items()}
+
+
+def pooled(in_channels, out_channels, pool=None, norm=True, kernel=1, stride=1, bias=False):
+    parts = [
+        pool or nn.AvgPool2d(2),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias),
+    ]
+    return nn.Sequential(*parts, nn.BatchNorm2d(out_channels)) if norm else nn.Sequential(*parts)
+
+
+class Shuffle(nn.Module):
+    """The mean of four pixels by slicing, then the package's projection."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.inner = resnet.projection(in_channels, out_channels, 1)
+
+    def forward(self, x):
+        return self.inner(sum(x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4)
+
+
+def wide_kernel(in_channels, out_channels, kernel):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, 2, (kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def norm_before(in_channels, out_channels):
+    return nn.Sequential(
+        nn.AvgPool2d(2),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+def norm_first(in_channels, out_channels):
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        nn.AvgPool2d(2),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+    )
+
+
+BANKS = {
+    "depth_of": Bank(
+        right=[
+            depth,
+            lambda kind, blocks: torch.tensor(depth(kind, blocks)),
+            lambda kind, blocks: 1 + (2 + (kind == "bottleneck")) * sum(blocks) + 1,
+        ],
+        wrong=[
+            (lambda k, b: depth(k, b, bottleneck=2), "has three convolutions, not two"),
+            (lambda k, b: depth(k, b, basic=3), "has two convolutions, not three"),
+            (lambda k, b: depth(k, b, outside=0), "and the linear layer at the end are missing"),
+            (lambda k, b: depth(k, b, outside=1), "there is one before and one after"),
+            (lambda k, b: depth(k, b) + projections(k, b), "lie beside the main path"),
+            (lambda k, b: depth(k, b, outside=3), "max pooling has no weights"),
+            (lambda k, b: depth(k, b, bottleneck=4), "expansion of channels"),
+            (lambda k, b: sum(b), "that is the number of blocks"),
+            (lambda k, b: sum(b) + 2, "with all its convolutions"),
+            (lambda k, b: 2 * depth(k, b) - 3, "batch norm has learned numbers"),
+            (lambda k, b: len(b), "the number of stages"),
+            (lambda k, b: 12345, "then add what lies outside"),
+            (depth_in_place, "changed its input"),
+            (lambda k, b: None, "end with `return`"),
+        ],
+    ),
+    "predict_sizes": Bank(
+        right=[
+            [49, 25, 25, 13, 7, 4],
+            (49, 25, 25, 13, 7, 4.0),
+            torch.tensor([49, 25, 25, 13, 7, 4]),
+        ],
+        wrong=[
+            ([48, 24, 24, 12, 6, 3], "After conv1 you have 48: from 97 pixels"),
+            ([49, 24, 24, 12, 6, 3], "After maxpool you have 24: from 49 pixels"),
+            ([49, 25, 13, 7, 4, 2], "keeps the size"),
+            ([49, 49, 49, 25, 13, 7], "max pooling has stride 2"),
+            ([49, 25, 25, 25, 13, 7], "cannot stay 25"),
+            ([46, 23, 23, 12, 6, 3], "has padding 3"),
+            ([48.5, 24.25, 24.25, 12, 6, 3], "whole number of pixels"),
+            ([112, 56, 56, 28, 14, 7], "the paper's table for 224"),
+            ([25, 13, 13, 7, 4, 2], "halves twice"),
+            ([50, 25, 25, 13, 7, 4], "rounding up"),
+            ([49, 25, 13], "a list of six sides"),
+            (4, "Expected a list of six sides, got 4"),
+        ],
+    ),
+    "stage_parameters": Bank(
+        right=[1_116_416, 1_116_416.0, torch.tensor(1_116_416), 230_144 + 3 * 295_424],
+        wrong=[
+            (1_116_416 - 2_304, "a γ and a β for each channel"),
+            (1_116_416 - 1_152, "a γ *and* a β"),
+            (1_116_416 + 2_304, "are not learned"),
+            (1_116_416 - 8_192 - 256, "shortcut of the first block is missing"),
+            (1_116_416 - 256, "batch norm on the shortcut is missing"),
+            (1_116_416 - 8_192, "but not its convolution"),
+            (1_116_416 - 2_304 - 8_192, "neither batch norm nor the shortcut"),
+            (1_116_416 + 73_728, "very first convolution still reads 64"),
+            (1_116_416 - 3 * 73_728, "only the first block reads 64"),
+            (1_116_416 + 8 * 8_192, "1 number for each pair"),
+            (
+                1_116_416 + 3 * (16_384 + 256),
+                "only the first block's shortcut has parameters at all",
+            ),
+            (1_116_416 + 9 * 128, "before batch norm has no bias"),
+            (4 * 230_144, "four times the first block"),
+            (230_144, "the first block alone"),
+            (525_568, "ResNet-18's stage"),
+            (6_822_400, "that is `layer3`"),
+            (221_952, "that is `layer1`"),
+            (1_000, "alone has 147,456"),
+            (1_000_000, "each layer of both kinds"),
+            ("a million", "Expected a number"),
+        ],
+    ),
+    "mended_stage": Bank(
+        right=[right_stage, grown_stage, copied_stage],
+        wrong=[
+            (one_block_many_times, "holds the *same* block"),
+            (strides_everywhere, "every block halves"),
+            (stride_nowhere, "where did `stride` go"),
+            (stride_last, "not the first block but a later one"),
+            (no_expansion, "do not fit together"),
+            (one_too_many, "of them run"),
+            (with_an_extra_norm, "is not one of its blocks"),
+            (with_an_extra_sigmoid, "outputs differ"),
+            (as_a_list, "such as `nn.Sequential`"),
+            (lambda *_: None, "returned None"),
+        ],
+    ),
+    "renamed": Bank(
+        right=[
+            rename,
+            by_position,
+            lambda state: mapped(state, lambda n: n[7:].replace("linear", "fc")),
+        ],
+        wrong=[
+            (lambda s: mapped(s, lambda n: n.replace("linear.", "fc.")), "still begins with"),
+            (lambda s: mapped(s, lambda n: n.removeprefix("module.")), "still says `linear`"),
+            (
+                lambda s: mapped(s, lambda n: n.lstrip("module.").replace("linear.", "fc.")),
+                "takes away any of these",
+            ),
+            (
+                lambda s: mapped(s, lambda n: n.removeprefix("module").replace("linear.", "fc.")),
+                "begins with a dot",
+            ),
+            (lambda s: only(s, lambda n: "running" not in n), "part of the network too"),
+            (lambda s: only(s, lambda n: "fc" not in n), "every entry is needed"),
+            (both_names, "still says `linear`; "),
+            (lambda s: rename(s) | {"extra": torch.zeros(1)}, "is one too many"),
+            (
+                lambda s: mapped(rename(s), lambda n: n.replace("layer", "stage")),
+                "not one of our network's",
+            ),
+            (rename_in_place, "changed the dictionary"),
+            (lambda s: list(rename(s).items()), "Expected a dictionary"),
+            (shuffled, "has the value of another one"),
+            (zeroed, "a value changed"),
+            (swapped, "gives other outputs"),
+            (lambda s: None, "returned None"),
+        ],
+    ),
+    "whole_projection": Bank(
+        right=[
+            pooled,
+            Shuffle,
+            lambda i, o: nn.Sequential(
+                nn.Conv2d(i, o, 1, bias=False), nn.AvgPool2d(2), nn.BatchNorm2d(o)
+            ),
+            lambda i, o: nn.Sequential(nn.AvgPool2d(2, 2), *resnet.projection(i, o, 1)),
+        ],
+        wrong=[
+            (lambda i, o: resnet.projection(i, o, 2), "moves in steps of two"),
+            (lambda i, o: pooled(i, o, nn.MaxPool2d(2)), "maximum of four"),
+            (lambda i, o: resnet.projection(i, o, 1), "nothing halves"),
+            (lambda i, o: pooled(i, o, stride=2), "halved twice"),
+            (lambda i, o: nn.AvgPool2d(2), "nothing changes the number of channels"),
+            (lambda i, o: pooled(i, o, norm=False), "batch norm is missing"),
+            (lambda i, o: pooled(i, o, norm=False, bias=True), "instead of a batch norm"),
+            (lambda i, o: pooled(i, o, bias=True), "needs none"),
+            (lambda i, o: wide_kernel(i, o, 2), "four times the weights"),
+            (lambda i, o: wide_kernel(i, o, 3), "nine times the weights"),
+            (norm_first, "the convolution last"),
+            (norm_before, "are not normalized"),
+            (
+                lambda i, o: nn.Sequential(nn.AvgPool2d(2), *resnet.projection(o, i, 1)),
+                "parts do not fit",
+            ),
+            (lambda i, o: None, "returned None"),
+            (lambda i, o: "conv", "Expected a module"),
+        ],
+    ),
+}
