@@ -11,7 +11,6 @@ import functools
 import math
 import numbers
 import random
-import re
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from pathlib import Path
 
 import numpy
 import torch
+
+from resnet_course._html import marked
 
 LOOK = {  # status: (mark, words, colour of the bar; contrast 3 : 1 on light and dark ground)
     "open": ("○", "not attempted yet", "#808080"),
@@ -53,14 +54,8 @@ class Verdict:
             '<div class="course-output course-check" role="status" '
             f'style="border-left:4px solid {colour};padding:.3em .8em;margin:.5em 0">'
             f'<b><span aria-hidden="true">{mark}</span> Exercise {escape(self.number)}, '
-            f"{words}.</b> {_marked(self.sentence)}</div>"
+            f"{words}.</b> {marked(self.sentence)}</div>"
         )
-
-
-def _marked(text):
-    """`code` and *emphasis* in a sentence, everything else escaped."""
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return re.sub(r"\*([^\s*][^*]*)\*", r"<em>\1</em>", text)
 
 
 def exercise(number, expects, right):
@@ -206,7 +201,9 @@ def _same(before, after):
         return old.keys() == new.keys() and all(torch.equal(old[k], new[k]) for k in old)
     if isinstance(before, list | tuple):
         return len(before) == len(after) and all(map(_same, before, after))
-    if isinstance(before, int | float | str | dict | set | numpy.ndarray):
+    if isinstance(before, dict):
+        return list(before) == list(after) and all(_same(before[k], after[k]) for k in before)
+    if isinstance(before, int | float | str | set | numpy.ndarray):
         return bool(numpy.all(before == after))
     return True
 

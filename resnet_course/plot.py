@@ -13,6 +13,8 @@ from html import escape
 import matplotlib
 from matplotlib.figure import Figure
 
+from resnet_course._html import marked
+
 # Okabe and Ito's colours for all kinds of colour vision (https://jfly.uni-koeln.de/color/): the
 # ones with a contrast of at least 3 to 1 against white and against the dark page.
 PLAIN = "#D55E00"
@@ -83,7 +85,7 @@ def to_svg(figure, label):
     """
     for legend in filter(None, (axes.get_legend() for axes in figure.axes)):
         legend.set_frame_on(False)  # a legend made outside `style()` has a white box, black text
-        for text in legend.get_texts():
+        for text in [legend.get_title(), *legend.get_texts()]:
             text.set_color(_INK)
     with style():
         buffer = io.StringIO()
@@ -129,7 +131,7 @@ class Shown:
         return (
             '<figure class="course-figure" style="margin:1em 0">'
             f'<div style="{row}">{panels}</div>'
-            f'<figcaption style="opacity:.85">{escape(self.caption)}</figcaption></figure>'
+            f'<figcaption style="opacity:.85">{marked(self.caption)}</figcaption></figure>'
         )
 
     def __repr__(self):

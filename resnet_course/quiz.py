@@ -4,9 +4,9 @@ They work by keyboard and with screen readers, in the built page, in Jupyter and
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
-from html import escape
+
+from resnet_course._html import marked
 
 STYLE = """<style>
 .course-quiz fieldset{border:1px solid #808080;border-radius:6px;margin:1em 0;padding:.5em 1em}
@@ -68,12 +68,12 @@ def show(questions):
 
 def _fieldset(question, number, name):
     options = "".join(
-        f'<label><input type="radio" name="{name}" value="{i}"> <span>{_text(text)}</span></label>'
+        f'<label><input type="radio" name="{name}" value="{i}"> <span>{marked(text)}</span></label>'
         for i, (text, _) in enumerate(question.options)
     )
     feedback = "".join(_feedback(question, i) for i in range(len(question.options)))
     return (
-        f"<fieldset><legend>{number}. {_text(question.text)}</legend>{options}"
+        f"<fieldset><legend>{number}. {marked(question.text)}</legend>{options}"
         f'<div role="status">{feedback}</div></fieldset>'
     )
 
@@ -81,9 +81,4 @@ def _fieldset(question, number, name):
 def _feedback(question, i):
     right = i == question.right
     look, word = ("right", "Right.") if right else ("wrong", "Not quite.")
-    return f'<p class="a{i} {look}"><b>{word}</b> {_text(question.options[i][1])}</p>'
-
-
-def _text(text):
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return re.sub(r"\*(\S[^*]*)\*", r"<em>\1</em>", text)
+    return f'<p class="a{i} {look}"><b>{word}</b> {marked(question.options[i][1])}</p>'

@@ -250,6 +250,7 @@ def test_numbers_of_every_kind(value, wanted):
         (lambda: check.call(lambda: None), "does it end with `return`"),
         (lambda: check.call(lambda x: x.add_(1), torch.zeros(1)), "changed its input in place"),
         (lambda: check.call(lambda x: x.append(1) or x, [0]), "changed its input in place"),
+        (lambda: check.call(lambda d: d["w"].zero_(), {"w": torch.ones(2)}), "in place"),
         (lambda: check.call(lambda m: m(torch.zeros(2, 1)), torch.nn.BatchNorm1d(1)), "in place"),
     ],
 )

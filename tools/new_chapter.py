@@ -39,7 +39,7 @@ def main(name, title):
             text = synced_notebook(text, path.name, *addresses(), version())
         path.write_text(text)
         print(f"wrote {path.relative_to(ROOT)}")
-    print(f"Now add `- file: book/{name}` to _toc.yml, and see CONTRIBUTING.md.")
+    print(f"Now add `- file: book/{name}` to _toc.yml, run `make sync`, and see CONTRIBUTING.md.")
 
 
 if __name__ == "__main__":

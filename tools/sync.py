@@ -189,7 +189,7 @@ def citation_block(repository, release):
 
 
 def exercise_index():
-    """Markdown table of every exercise, from the chapters' headings; links are those of the page."""
+    """Markdown table of every exercise, from the chapters' headings; links to the built pages."""
     rows = []
     for path in sorted((ROOT / "book").glob("[0-9]*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:

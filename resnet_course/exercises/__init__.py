@@ -1,4 +1,4 @@
-"""The checks and quizzes of the chapters, one module each: `from resnet_course.exercises import ch03`.
+"""The checks and quizzes of the chapters, one module each.
 
 Reading them spoils the exercises. How they are made: `resnet_course/check.py`.
 """
