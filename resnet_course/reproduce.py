@@ -285,21 +285,27 @@ def show_list(folders):
     groups = {}
     for run in recorded.every_run(folders):
         if run.data in RECIPES:  # others are benchmarks
-            groups.setdefault((run.data, run.network, run.shortcut or "", run.updates), []).append(
-                run
-            )
-    print(f"{'data':8}{'network':14}{'shortcut':9}{'updates':>8}{'runs':>6}   test error")
-    for (name, net, shortcut, updates), runs in sorted(groups.items(), key=by_size):
-        error = percent(*recorded.mean_std(runs, "test_error"))
-        print(f"{name:8}{net:14}{shortcut:9}{updates:8}{len(runs):6}   {error}")
+            settings = run.config | {"half": None}  # the type of numbers is the machine's affair
+            key = (run.data, run.network, run.shortcut, run.updates, str(settings))
+            groups.setdefault(key, []).append(run)
+    head = f"{'data':8}{'network':14}{'shortcut':9}{'updates':>8}{'lr':>7}{'warm-up':>8}{'runs':>6}"
+    print(f"{head}   test error")
+    for runs in sorted(groups.values(), key=by_size):
+        one, error = runs[0], percent(*recorded.mean_std(runs, "test_error"))
+        print(
+            f"{one.data:8}{one.network:14}{one.shortcut or '':9}{one.updates:8}"
+            f"{one.config['lr']:7g}{one.config['warmup']:8}{len(runs):6}   {error}"
+        )
     for net, numbers in recorded.PAPER.items():
         error = percent(numbers["test_error"], numbers.get("std"))
-        print(f"{'cifar10':8}{net:14}{'A':9}{64_000:8}{numbers['runs']:6}   {error}   (paper)")
+        warmup = 400 if kind_and_depth(net)[1] >= 110 else 0
+        row = f"{'cifar10':8}{net:14}{'A':9}{64_000:8}{0.1:7g}{warmup:8}{numbers['runs']:6}"
+        print(f"{row}   {error}   (paper)")
 
 
-def by_size(item):
-    (data_set, net, shortcut, updates), _ = item
-    return (data_set, updates, *kind_and_depth(net), shortcut)
+def by_size(runs):
+    one = runs[0]
+    return (one.data, one.updates, one.kind, one.depth, one.shortcut or "", one.config["lr"])
 
 
 def percent(mean, std):

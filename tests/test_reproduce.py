@@ -383,12 +383,13 @@ def test_list_shows_runs_beside_the_paper(tiny, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     mean, std = recorded.mean_std(recorded.runs(tmp_path, network="residual-8"), "test_error")
     expected = f"{100 * mean:.2f} ± {100 * std:.2f} %"
-    (line,) = [line for line in lines if "residual-8 " in line]
-    assert line.split() == ["cifar10", "residual-8", "A", "2", "2", *expected.split()]
+    (line,) = [line for line in lines if re.match("cifar10 +residual-8 ", line)]
+    settings = ["cifar10", "residual-8", "A", "2", "0.1", "0", "2"]
+    assert line.split() == [*settings, *expected.split()]
     paper = [line.split() for line in lines if "(paper)" in line]
     assert [line[1] for line in paper] == [f"residual-{n}" for n in (20, 32, 44, 56, 110)]
     assert paper[0][-3:] == ["8.75", "%", "(paper)"]
-    assert paper[-1][4:-1] == ["5", "6.61", "±", "0.16", "%"]
+    assert paper[-1][6:-1] == ["5", "6.61", "±", "0.16", "%"]
 
 
 def test_plan_tells_the_time_and_starts_nothing(tiny, tmp_path, capsys):
