@@ -12,6 +12,7 @@ from html import escape
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_course._html import marked
 
@@ -184,6 +185,7 @@ def layer_profile(profiles, title, ylabel):
         ):
             axes.plot(range(1, len(values) + 1), values, dash, color=colour, label=label)
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     return figure
 
