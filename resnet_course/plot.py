@@ -102,7 +102,7 @@ def to_svg(figure, label):
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r"(url\(|href=\")#", rf"\1#{prefix}", svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
-    svg = re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", _short, tag[0]), svg)
     width, height = (float(n) for n in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
     pixels = width * 4 / 3  # a point is 4/3 pixels
     look = f"width:100%;max-width:{pixels:.0f}px;height:auto"
@@ -112,6 +112,11 @@ def to_svg(figure, label):
         'xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return head + svg[svg.index(">") + 1 :].strip()
+
+
+def _short(number):
+    """Coordinates with two decimals: a hundredth of a point cannot be seen, and pages stay small."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 class Shown:

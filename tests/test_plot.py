@@ -69,3 +69,11 @@ def test_other_plots_draw():
     )
     for figure in (profile, grid, maps):
         assert plot.to_svg(figure, "label").startswith("<svg")
+
+
+def test_coordinates_are_short_and_labels_are_not_touched():
+    figure, axes = plot.panel("0.12345", "x", "y")
+    axes.plot([0.1234567, 0.7654321], [0.001, 0.003])
+    svg = plot.to_svg(figure, "label")
+    assert "0.12345" in svg and "0.003" in svg.replace("0.0030", "0.003")
+    assert not re.search(r"\d\.\d{3,}", " ".join(re.findall(r"<[^>]+>", svg)))

@@ -1,0 +1,322 @@
+"""Answers to the exercises of chapter 05."""
+
+import copy
+
+import torch
+from bank import Bank
+from torch import nn
+
+
+def normal(x, eps, over=None, unbiased=False, root=True, inside=True, shift=True):
+    over = [a for a in range(x.dim()) if a != 1] if over is None else over
+    mean = x.mean(over, keepdim=True) if shift else 0
+    var = x.var(over, unbiased=unbiased, keepdim=True)
+    if not root:
+        return (x - mean) / (var + eps)
+    return (x - mean) / (torch.sqrt(var + eps) if inside else var.sqrt() + eps)
+
+
+def by_transpose(x, eps):
+    flat = x.transpose(0, 1).reshape(x.shape[1], -1)
+    mean, var = flat.mean(1), flat.var(1, unbiased=False)
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    return (x - mean.view(shape)) * torch.rsqrt(var + eps).view(shape)
+
+
+def by_torch(x, eps):
+    return nn.functional.batch_norm(x, None, None, training=True, eps=eps)
+
+
+def without_keepdim(x, eps):
+    over = [a for a in range(x.dim()) if a != 1]
+    return (x - x.mean(over)) / torch.sqrt(x.var(over, unbiased=False) + eps)
+
+
+def four_or_less(x, eps):
+    return normal(x, eps, over=[a for a in (0, 2, 3) if a < x.dim()])
+
+
+def own_image(x, eps):
+    return normal(x, eps, over=list(range(2, x.dim())))
+
+
+def in_place(x, eps):
+    x -= x.mean([a for a in range(x.dim()) if a != 1], keepdim=True)
+    return x
+
+
+def numbers(training=0.5, mean=1.6, evaluation=4.5):
+    return {"training": training, "running mean": mean, "evaluation": evaluation}
+
+
+def loop(train="epoch", evaluate=True, grad_off=True, give=None, steps=True, last=False):
+    """The training loop of exercise 5.4 with one thing right or wrong at a time."""
+
+    def run(network, batches, images, labels, epochs):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+        errors = []
+        if train == "start":
+            network.train()
+        for _ in range(epochs):
+            if train == "epoch":
+                network.train()
+            for x, y in batches:
+                if train == "step":
+                    network.train()
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(network(x), y).backward()
+                if steps:
+                    optimizer.step()
+            if evaluate:
+                network.eval()
+            with torch.set_grad_enabled(not grad_off):
+                wrong = network(images).argmax(1) != labels
+            errors.append(wrong.float().mean().item())
+            if train == "after":
+                network.train()
+        if last:
+            return errors[-1]
+        return give(errors) if give else errors
+
+    return run
+
+
+def helper_with_mode(network, batches, images, labels, epochs):
+    """Another way: the validation puts back the mode it found."""
+
+    @torch.no_grad()
+    def validate():
+        mode = network.training
+        network.eval()
+        wrong = (network(images).argmax(1) != labels).float().mean()
+        network.train(mode)
+        return wrong
+
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.1), []
+    network.train()
+    for _ in range(epochs):
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        errors.append(validate())
+    return torch.stack(errors)
+
+
+def one_epoch(network, batches, images, labels, epochs):
+    return loop()(network, batches, images, labels, 1)
+
+
+def no_validation(network, batches, images, labels, epochs):
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    for _ in range(epochs):
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+    return [0.0] * epochs
+
+
+@torch.no_grad()
+def folded(bn, conv, scale=None, shift=None, bias=None, axis=1, weight=None):
+    """A new 1 x 1 convolution; what is not given is computed rightly."""
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps) if scale is None else scale
+    shift = bn.bias - bn.running_mean * scale if shift is None else shift
+    old = 0 if conv.bias is None else conv.bias
+    matrix = conv.weight[:, :, 0, 0]
+    bias = matrix @ shift + old if bias is None else bias
+    new = nn.Conv2d(conv.in_channels, conv.out_channels, 1).to(conv.weight)
+    factors = scale[:, None, None] if axis == 1 else scale[:, None, None, None]
+    new.weight.copy_(conv.weight * factors)
+    new.bias.copy_(bias)
+    return new
+
+
+def by_probing(bn, conv):
+    """Reads weight and bias off the two layers' answers to unit inputs."""
+    with torch.no_grad():
+        eye = torch.eye(conv.in_channels).to(conv.weight)[:, :, None, None]
+        nothing = conv(bn(0 * eye[:1]))
+        new = nn.Conv2d(conv.in_channels, conv.out_channels, 1).to(conv.weight)
+        new.weight.copy_((conv(bn(eye)) - nothing)[:, :, 0, 0].T[:, :, None, None])
+        new.bias.copy_(nothing.flatten())
+    return new
+
+
+def behind(bn, conv):
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    old = 0 if conv.bias is None else conv.bias
+    if conv.out_channels != len(scale):
+        return folded(bn, conv)
+    return folded(bn, conv, axis=0, bias=(old - bn.running_mean) * scale + bn.bias)
+
+
+def rows(bn, conv):
+    return folded(bn, conv, axis=0) if conv.out_channels == conv.in_channels else folded(bn, conv)
+
+
+def shift_not_through(bn, conv):
+    if conv.out_channels != conv.in_channels:
+        return folded(bn, conv)
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    old = 0 if conv.bias is None else conv.bias
+    return folded(bn, conv, bias=bn.bias - bn.running_mean * scale + old)
+
+
+def without_own_bias(bn, conv):
+    without = copy.deepcopy(conv)
+    without.bias = None
+    return folded(bn, without)
+
+
+def through_new_weight(bn, conv):
+    new = folded(bn, conv)
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    shift = bn.bias - bn.running_mean * scale
+    old = 0 if conv.bias is None else conv.bias
+    return folded(bn, conv, bias=new.weight[:, :, 0, 0] @ shift + old)
+
+
+def changes_the_layer(bn, conv):
+    new = folded(bn, conv)
+    conv.weight.data.copy_(new.weight)
+    return new
+
+
+def no_bias(bn, conv):
+    new = folded(bn, conv)
+    new.bias = None
+    return new
+
+
+def root(bn):
+    return torch.sqrt(bn.running_var + bn.eps)
+
+
+BANKS = {
+    "any_shape": Bank(
+        right=[normal, by_transpose, by_torch, lambda x, eps: normal(x.float(), eps)],
+        wrong=[
+            (lambda x, eps: normal(x, eps, inside=False), "*inside* the root"),
+            (lambda x, eps: normal(x, eps, root=False), "not by its square root"),
+            (lambda x, eps: normal(x, 0), "ε was left out"),
+            (lambda x, eps: normal(x, eps, unbiased=True), "the *biased* one"),
+            (lambda x, eps: normal(x, eps, shift=False), "was not subtracted"),
+            (lambda x, eps: normal(x, eps, over=list(range(x.dim()))), "share one mean"),
+            (lambda x, eps: normal(x, eps, over=[0]), "over the images alone"),
+            (own_image, "the whole batch's"),
+            (lambda x, eps: normal(x, eps, over=list(range(1, x.dim()))), "layer normalization"),
+            (lambda x, eps: normal(x, eps, over=[0, 2, 3]), "which axes there are"),
+            (four_or_less, "are not all there are here"),
+            (without_keepdim, "`keepdim=True`"),
+            (lambda x, eps: x - x.mean([0, *range(2, x.dim())], keepdim=True), "nothing was"),
+            (in_place, "in place"),
+            (lambda x, eps: x, "follow the formula"),
+            (lambda x, eps: None, "end with `return`"),
+        ],
+    ),
+    "equal_values": Bank(
+        right=[
+            numbers(),
+            numbers(torch.tensor(0.5), 0.9 * 1 + 0.1 * 7, 2 * 6 / 3 + 0.5),
+            numbers() | {"note": "easy"},
+        ],
+        wrong=[
+            (numbers(training=7), "the 7 cannot survive"),
+            (numbers(training=0), '"training" is not 0: the normalized value is 0'),
+            (numbers(training=2.5), "normalizes to 0"),
+            (numbers(training=14.5), "without subtracting the mean"),
+            (numbers(training=4.5), "training mode takes the batch's"),
+            (numbers(training=float("nan")), "Expected a finite number"),
+            (numbers(mean=6.4), "weights the *new* value"),
+            (numbers(mean=7), "a tenth of the way"),
+            (numbers(mean=1), "does move it"),
+            (numbers(mean=0.95), "not of the output"),
+            (numbers(mean=0.9), "not the 0 after it"),
+            (numbers(evaluation=0.5), "evaluation mode takes the running ones"),
+            (numbers(evaluation=4), "β is missing"),
+            (numbers(evaluation=2), "the normalized value is 2"),
+            (numbers(evaluation=1.8333), "not by the variance 9"),
+            (numbers(evaluation=14.5), "must be subtracted and the result"),
+            (numbers(evaluation=4.2947), "not after it"),
+            (numbers(evaluation=100), "step by step"),
+            ({"training": 0.5, "evaluation": 4.5}, "running mean is missing"),
+            ([0.5, 1.6, 4.5], "Expected a dictionary"),
+            (numbers(evaluation="4.5"), "Expected a number"),
+        ],
+    ),
+    "memory": Bank(
+        right=[44, 44.0, torch.tensor(44)],
+        wrong=[
+            (43, "one too few"),
+            (45, "one too many"),
+            (2, "weighting the *old* value"),
+            (10, "ten steps of a tenth"),
+            (9, "the steps do not add up"),
+            (459, "TensorFlow's default of 0.99"),
+            (43.7, "round *up*"),
+            (30, "each batch brings it"),
+            (-1, "at least 1"),
+            ("a few", "Expected a number"),
+        ],
+    ),
+    "mended_training": Bank(
+        right=[loop("epoch"), loop("step"), loop("epoch", grad_off=False), helper_with_mode],
+        wrong=[
+            (loop("start"), "nobody called `train()`"),
+            (loop("after"), "came in evaluation mode"),
+            (loop("epoch", evaluate=False), "A validation ran in training mode"),
+            (loop("epoch", last=True), "Expected a list with one error"),
+            (loop("epoch", give=lambda errors: errors[-1:]), "Expected 3 errors"),
+            (loop("epoch", give=lambda errors: [1 - e for e in errors]), "accuracies"),
+            (loop("epoch", give=lambda errors: [2 + e for e in errors]), "compare `argmax(1)`"),
+            (loop("epoch", give=lambda errors: None), "end with `return`"),
+            (loop("epoch", steps=False), "the updates are gone"),
+            (one_epoch, "Expected 12 updates"),
+            (no_validation, "Expected 3 validations"),
+        ],
+    ),
+    "fold_before": Bank(
+        right=[
+            folded,
+            by_probing,
+            lambda bn, conv: folded(bn, conv).float(),
+        ],
+        wrong=[
+            (behind, "*behind* the convolution"),
+            (rows, "put on the output channels"),
+            (lambda bn, conv: folded(bn, conv, axis=0), "the *input* channels"),
+            (shift_not_through, "must go *through* the weight"),
+            (without_own_bias, "own bias was dropped"),
+            (through_new_weight, "scaled a second time"),
+            (lambda bn, c: folded(bn, c, scale=bn.weight / bn.running_var.sqrt()), "ε is missing"),
+            (
+                lambda bn, c: folded(bn, c, scale=bn.weight / (bn.running_var.sqrt() + bn.eps)),
+                "inside the root",
+            ),
+            (
+                lambda bn, c: folded(bn, c, scale=bn.weight / (bn.running_var + bn.eps)),
+                "not by the standard deviation",
+            ),
+            (lambda bn, c: folded(bn, c, scale=1 / root(bn)), "γ is missing"),
+            (lambda bn, c: folded(bn, c, scale=bn.weight.abs() / root(bn)), "stay so"),
+            (lambda bn, c: folded(bn, c, shift=bn.bias), "running mean was not"),
+            (
+                lambda bn, c: folded(bn, c, shift=-bn.running_mean * bn.weight / root(bn)),
+                "β is missing",
+            ),
+            (lambda bn, c: folded(bn, c, shift=bn.bias - bn.running_mean), "must be scaled"),
+            (
+                lambda bn, c: folded(bn, c, bias=torch.zeros(c.out_channels)),
+                "constant that batch norm adds was left out",
+            ),
+            (no_bias, "has no bias"),
+            (lambda bn, c: nn.Sequential(bn, c), "Expected one `nn.Conv2d`"),
+            (lambda bn, c: c, "was given back"),
+            (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 3), "Expected a weight"),
+            (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 1), "multiply out"),
+            (changes_the_layer, "changed its input in place"),
+        ],
+    ),
+}
