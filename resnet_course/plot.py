@@ -115,7 +115,7 @@ def to_svg(figure, label):
 
 
 def _short(number):
-    """Coordinates with two decimals: a hundredth of a point cannot be seen, and pages stay small."""
+    """Two decimals: a hundredth of a point cannot be seen, and pages stay small."""
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((ROOT / "resnet_course").glob("*.py"))
-COMPOSE = {"reproduce", "_training", "recorded"}  # put other modules together, as notebooks do
+COMPOSE = {"reproduce", "_training", "recorded"}  # put modules together, as notebooks do
 
 
 def modules_of_ours(tree):

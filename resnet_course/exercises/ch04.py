@@ -99,7 +99,7 @@ def _why_forward(out, block, x):
     if x.shape == f.shape:
         skipped = "x itself was added; the projection in `downsample` was skipped"
         variants.insert(0, (relu(f + x), (skipped, 2)))
-    otherwise = "follow its diagram arrow by arrow: which operation is missing, or in another place"
+    otherwise = "something is missing or in another place; follow the diagram arrow by arrow"
     return _closest(out, variants, (otherwise, 1))
 
 
@@ -132,7 +132,7 @@ def pad_shortcut(attempt):
             expect(False, f"For {what}, the shape is right but not the numbers: {reason}.", hint)
         expect(
             out.requires_grad,
-            "No gradient flows back through your shortcut: do not `detach` or copy by hand.",
+            "No gradient flows back through your shortcut: `detach`, `.data` or `no_grad` cut it.",
             2,
         )
         (gradient,) = torch.autograd.grad(out.sum(), x)
@@ -256,8 +256,8 @@ def count_bottleneck(attempt):
     """A function: (in_channels, channels, stride) -> parameters of a bottleneck with option B."""
     width = int(torch.randint(3, 30, ()))
     for in_channels, channels, stride in [
+        (64, 64, 1),  # with a projection first: it tells more mistakes apart
         (256, 64, 1),
-        (64, 64, 1),
         (512, 128, 2),
         (256, 128, 2),
         (4 * width, width, 1),
@@ -290,6 +290,7 @@ def _why_count(got, i, c, stride):
             "running statistics are not learned; γ and β are, two numbers per channel",
             1,
         ),
+        (total - 2 * (wide - c), "the last batch norm has `4 * channels` channels", 1),
         (total - project - project_norm, "the projection is missing: this shape needs one", 2),
         (total - project_norm, "the projection has a batch norm of its own", 2),
         (total + i * wide + 2 * wide, "here the shortcut is the identity and has no parameters", 2),
@@ -420,7 +421,10 @@ def wrong_gamma(attempt):
     expect(len(chosen) < 6, "Not all six: walk forward until a layer gives out zeros.", 1)
     reasons = {
         "conv1.weight": ("its gradient would have to come back through γ = 0", 1),
-        "bn1.weight": ("the last γ would get one; this one stands before a ReLU that is at 0", 2),
+        "bn1.weight": (
+            "its gradient would have to pass a ReLU at 0, where the slope is 0",
+            2,
+        ),
         "bn1.bias": ("it moves the ReLU's input from 0, but PyTorch's ReLU has slope 0 there", 2),
         "conv2.weight": ("its input is zero everywhere, so no weight of it matters", 2),
         "bn2.weight": ("it multiplies the normalized output of `conv2`, which is 0", 1),
@@ -446,14 +450,17 @@ def _gradients_with_wrong_gamma():
 
 QUIZ = [
     Question(
-        "A residual block should do nothing. What must its two convolutions compute?",
+        "A residual block should give back its input. What must its main path compute?",
         [
             (
                 "The identity: a 1 in the centre of each kernel.",
                 "A *plain* block needs that. Here the identity comes from the shortcut.",
             ),
-            ("Zero.", "Then the sum is x, and x went through the block unchanged."),
-            ("It cannot do nothing.", "With F = 0 the sum is x."),
+            ("Zero, at every position.", "Then the sum is x, and x went through unchanged."),
+            (
+                "Minus the identity, so that both paths cancel.",
+                "Then the sum is 0: nothing comes out at all.",
+            ),
         ],
         right=1,
     ),
@@ -476,17 +483,20 @@ QUIZ = [
         right=0,
     ),
     Question(
-        "Residual-56 with a projection in *every* shortcut learned the digits slowly. Why?",
+        "Residual-56 with option C learned the digits slowly. What does it lack that option A has?",
         [
-            ("It has too few parameters.", "It has more than with option A."),
             (
-                "Projections are wrong where the shape changes.",
-                "Option B has them there; on ImageNet the paper finds it slightly better than A.",
+                "Enough parameters to fit the digits.",
+                "It has more of them than with option A.",
             ),
             (
-                "No path is left that passes the input on unchanged.",
-                "27 learned maps in a row take the place of 27 identities. That much is certain; "
-                "how it slows down learning is less so.",
+                "A second path around each block's main path.",
+                "Every block has one, its projection.",
+            ),
+            (
+                "The identity around most of its blocks.",
+                "27 learned maps, each with a batch norm, take its place. That is certain; how "
+                "they slow down learning is less so.",
             ),
         ],
         right=2,
@@ -502,12 +512,15 @@ QUIZ = [
                 "The gradient for x is the part through F plus the part past F.",
                 "That is the chain rule for a sum. How large the parts are must be measured.",
             ),
-            ("The gradient for x is 1.", "It is the gradient from above times (1 + F′)."),
+            (
+                "The gradient for x is 1, whatever the weights of F are.",
+                "It is the gradient that comes from above, times (1 + F′).",
+            ),
         ],
         right=1,
     ),
     Question(
-        "Zero-γ sets which numbers to zero, and why those?",
+        "Zero-γ sets which numbers to zero?",
         [
             (
                 "All weights of the block, so that F = 0.",

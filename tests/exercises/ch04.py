@@ -296,6 +296,7 @@ BANKS = {
             (lambda i, c, s: count(i, c, s, own=False), "batch norm of its own"),
             (lambda i, c, s: count(i, c, s, norm=1), "*two* numbers per channel"),
             (lambda i, c, s: count(i, c, s, norm=4), "running statistics"),
+            (lambda i, c, s: count(i, c, s) - 6 * c, "the last batch norm"),
             (lambda i, c, s: count(i, c, s, always=True), "is the identity and has"),
             (lambda i, c, s: count(i, c, s, bias=1), "no biases"),
             (lambda i, c, s: count(i, c, s, outer=9), "only the middle kernel"),
@@ -334,7 +335,7 @@ BANKS = {
         right=[{"bn2.bias"}, ["bn2.bias"], ("bn2.bias",), "bn2.bias", frozenset({"bn2.bias"})],
         wrong=[
             ({"bn2.weight", "bn2.bias"}, "it multiplies the normalized"),
-            ({"bn1.weight", "bn2.bias"}, "before a ReLU that is at 0"),
+            ({"bn1.weight", "bn2.bias"}, "would have to pass a ReLU"),
             ({"bn1.bias", "bn2.bias"}, "it moves the ReLU's input"),
             ({"conv2.weight", "bn2.bias"}, "its input is zero everywhere"),
             ({"conv1.weight", "bn2.bias"}, "come back through γ"),
