@@ -50,6 +50,11 @@ def leaky_std(attempt):
             ),
             (math.sqrt(2 / (1 + a * a)), "this is the gain alone; divide by the root of fan_in"),
         ]
+        known += [
+            (math.sqrt(2 / ((1 - lost) * fan_in)), "the negative half takes nothing away; it adds")
+            for lost in (a, a * a)
+            if 0 < lost < 1
+        ]
         why = _first(got, known, 1e-3, "set the factor per layer to 1 and solve for the variance")
         ratio = got / wanted
         expect(
@@ -86,6 +91,7 @@ def conv_weight(attempt):
             (2 / (inputs * width), "the height of the kernel is missing in fan_in"),
             (2 / (inputs * height), "the width of the kernel is missing in fan_in"),
             (2 / (out * height * width), "that is fan_out: it counts the *output* channels"),
+            (2 / (height * width), "the input channels are missing in fan_in"),
             (2 / weight.numel(), "all numbers of the weight were counted, for one unit's inputs"),
         ]
         scaled = [
@@ -109,7 +115,8 @@ def conv_weight(attempt):
 def predict_padding(attempt, measured):
     """The factor per layer on 2 x 2 maps, predicted, against the measured one."""
     guess = number(attempt, "the factor")
-    facts = f"measured on 2 × 2 maps: {measured:.3f}, you predicted {guess:.3g}"
+    side = "smaller" if measured < guess else "larger"
+    facts = f"On 2 × 2 maps the measured factor is {side} than {guess:.3g}"
     expect(guess > 0, f"A ratio of two sizes is positive, got {guess:g}.")
     expect(
         not 0.97 < guess < 1.03,
@@ -133,6 +140,8 @@ def predict_padding(attempt, measured):
         (2, "mean square", "two"),
         (2, "root mean square", "two"),
         (6, "root mean square", "six, as on the side of a larger map,"),
+        (5, "mean square", "five (you counted those outside)"),
+        (5, "root mean square", "five (you counted those outside)"),
     ):
         wrong = inside / 9 if kind == "mean square" else math.sqrt(inside / 9)
         expect(
@@ -143,8 +152,8 @@ def predict_padding(attempt, measured):
     expect(abs(guess - 2 / 3) < 0.04, f"{facts}: count the places inside the map, of nine.", 1)
     lost = (2 / 3) ** 18
     return (
-        f"{facts}. The 18 convolutions of plain-56's last stage leave (2/3)^18 = {lost:.1g} of a "
-        "signal."
+        f"measured {measured:.3f}, you predicted {guess:.3g}. The 18 convolutions of plain-56's "
+        f"last stage leave (2/3)^18 = {lost:.1g} of a signal."
     )
 
 
@@ -180,11 +189,12 @@ def standardize(attempt):
     mean, std = training.mean(), training.std()
     for name, got, before in pairs:
         got, wanted = got.detach().cpu().double(), ((before - mean) / std).double()
+        top = before.argmax()
         why = _why_standardized(name, got, before.double(), training.double(), testing.double())
         expect(
             close(got, wanted, 2e-3),
-            f"The {name} images are not (pixel - {mean:.2f}) / {std:.2f}, with mean and standard "
-            f"deviation of all training pixels: {why}.",
+            f"Expected {wanted.flatten()[top]:.3f} for the darkest of the {name} pixels, got "
+            f"{got.flatten()[top]:.3f}: {why}.",
             1 if name == "test" else 2,
         )
 
@@ -206,6 +216,9 @@ def _why_standardized(name, got, before, training, testing):
         ((before - testing.mean()) / testing.std(), "they got the *test* images' own statistics"),
         ((before - both.mean()) / both.std(), "training and test images were measured together"),
         (before / std - mean, "it was divided before the mean was subtracted"),
+        (before - mean / std, "only the mean was divided: brackets are missing"),
+        ((before - mean) / testing.std(), "the *test* images' own standard deviation was used"),
+        ((before - testing.mean()) / std, "the *test* images' own mean was subtracted"),
         ((before - mean) / std**2, "it was divided by the variance instead of its root"),
         (per_image, "every image got its own mean and deviation, so its brightness is lost"),
         (before - mean, "the mean is gone, but nothing was divided by the standard deviation"),
@@ -347,10 +360,14 @@ def growth(attempt):
             (1 / x.std().item(), "that is BN's division alone; the slope is missing", 1),
             (square / x.std().item(), "the slopes are squared, but no root is taken of them", 2),
             (math.sqrt(square) / variance, "divide by the standard deviation of x", 2),
+            (math.sqrt(0.5 / variance), "the one half is ReLU's own: a mean that differs here", 2),
         ]
+        if slope_mean > 0:
+            mixed = math.sqrt(slope_mean / variance)
+            known.append((mixed, "the slopes must be squared before their mean", 2))
         away, why, hint = min((abs(got / wrong - 1), *rest) for wrong, *rest in known if wrong)
         if away > 0.015:
-            why, hint = "it is a mean square of slopes by a variance, and the root of that", 1
+            why, hint = "the weights cancel; go back to what the slope and BN leave", 1
         expect(
             abs(got / wanted - 1) < 0.01,
             f"Expected {wanted:.3f} for {name}, got {got:.4g}: {why}.",
@@ -375,7 +392,7 @@ QUIZ = [
                 "Their *size* does not. But what differs between the images has vanished.",
             ),
             (
-                "No: it is the same 0.5 for every image.",
+                "No: each unit says the same for every image.",
                 "A signal is what differs. Here a constant goes through the network.",
             ),
             (
@@ -386,11 +403,11 @@ QUIZ = [
         right=1,
     ),
     Question(
-        "A plain network has BN after every layer but the last. You multiply all weights before a "
-        "BN by 10. What happens, before any update?",
+        "A plain network has BN after every layer but the last. You multiply the weights of all "
+        "layers that have a BN by 10. What happens, before any update?",
         [
             (
-                "The signal explodes, tenfold in each layer.",
+                "The signal grows tenfold in every layer, up to the outputs.",
                 "BN divides by the size of what it gets, and that has become tenfold too.",
             ),
             (
@@ -398,7 +415,7 @@ QUIZ = [
                 "The outputs do. But the same small change of a larger weight now matters less.",
             ),
             (
-                "The outputs stay the same, and these weights' gradients become a tenth.",
+                "The outputs stay the same, these weights' gradients become a tenth.",
                 "BN cancels the 10. A small change of a weight that is 10 times larger matters a "
                 "tenth as much.",
             ),
@@ -410,7 +427,7 @@ QUIZ = [
         "`clip_grad_norm_(parameters, 1.0)` help?",
         [
             (
-                "No: it only makes gradients smaller, and all by the same factor.",
+                "No: it only shortens, and all by the same factor.",
                 "Clipping is against steps that are too long. It never lengthens one.",
             ),
             (
@@ -418,7 +435,7 @@ QUIZ = [
                 "It looks at one norm, of all gradients together, and only if that is above 1.",
             ),
             (
-                "Yes, if the limit is large enough.",
+                "Yes, provided that the limit is set large enough.",
                 "With a larger limit it does even less.",
             ),
         ],
@@ -429,15 +446,15 @@ QUIZ = [
         "What changes in the profile of the signal?",
         [
             (
-                "Its slope: each layer now multiplies by more.",
+                "Its slope: each layer now multiplies by more than it did.",
                 "The factor comes from the layers' weights and slopes, not from the input.",
             ),
             (
-                "Its start, and with it the whole line, by about the same factor.",
+                "Its start, and so the whole line, by about one factor.",
                 "Parallel lines. What standardizing sets is the beginning.",
             ),
             (
-                "Nothing: He initialization adapts to the input.",
+                "Nothing: He initialization adapts to the input's range.",
                 "It is drawn without looking at any image.",
             ),
         ],
