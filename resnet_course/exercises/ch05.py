@@ -37,11 +37,15 @@ def _why_it_stopped(error, what, axes):
     if isinstance(error, IndexError):
         return f"With {what} the code stopped ({said}): ask `x.dim()` which axes there are."
     why = "keep the averaged axes, with `keepdim=True`, so that the mean fits `x`"
+    if "dtype" in said:
+        why = "what you multiply must have the type of `x`, here 64-bit numbers"
+    elif "must match the size" not in said:
+        why = f"it must work for {axes} axes"
     return f"With {what} the code stopped ({said}): {why}."
 
 
-def _normalized(x, over, eps):
-    mean, var = x.mean(over, keepdim=True), x.var(over, unbiased=False, keepdim=True)
+def _normalized(x, over, eps, unbiased=False):
+    mean, var = x.mean(over, keepdim=True), x.var(over, unbiased=unbiased, keepdim=True)
     return (x - mean) / torch.sqrt(var + eps)
 
 
@@ -50,28 +54,32 @@ def _why_normalized(out, x, eps, what):
     over = [axis for axis in axes if axis != 1]
     mean, var = x.mean(over, keepdim=True), x.var(over, unbiased=False, keepdim=True)
     centred = x - mean
+    std = x.std(over, keepdim=True)
     known = [
         (centred / (var.sqrt() + eps), "ε belongs *inside* the root, added to the variance", 3),
+        (centred / (std + eps), "ε belongs inside the root, and the variance is the biased one", 3),
         (centred / (var + eps), "it was divided by the variance, not by its square root", 3),
         (centred / var.sqrt(), "ε was left out", 3),
+        (centred / std, "ε was left out, and the variance is not the biased one", 3),
         (
-            centred / torch.sqrt(x.var(over, unbiased=True, keepdim=True) + eps),
+            _normalized(x, over, eps, unbiased=True),
             "the variance to normalize with is the *biased* one, divided by n, not n - 1",
             3,
         ),
         (centred, "the mean is 0, but nothing was divided by the standard deviation", 3),
         (x / torch.sqrt(var + eps), "the mean was not subtracted", 3),
-        (_normalized(x, axes, eps), "all channels share one mean; each needs its own", 1),
-        (_normalized(x, [0], eps), "each pixel got its own mean, over the images alone", 1),
-        (
-            _normalized(x, axes[1:], eps),
-            "each *image* got one mean, over all its channels: that is layer normalization",
-            1,
-        ),
+    ]
+    wrong_axes = [
+        (axes, "all channels share one mean; each needs its own"),
+        ([0], "each pixel got its own mean, over the images alone"),
+        (axes[1:], "each *image* got one mean, over all its channels: that is layer normalization"),
+        (axes[:-1], "the channels are axis 1, not the last one"),
     ]
     if len(axes) > 2:
-        own = "each image got its own mean; it must be the whole batch's"
-        known.append((_normalized(x, axes[2:], eps), own, 1))
+        wrong_axes.append((axes[2:], "each image got its own mean; it must be the whole batch's"))
+    for wrong, why in wrong_axes:
+        if wrong != over:
+            known += [(_normalized(x, wrong, eps, n), why, 1) for n in (False, True)]
     if len(axes) > 4:
         fixed = "the axes 0, 2, 3 are not all there are here; take every axis but 1"
         known.append((_normalized(x, [0, 2, 3], eps), fixed, 2))
@@ -117,7 +125,10 @@ def equal_values(attempt):
             (2, "the normalized value is 2, and then come γ and β"),
             (2 * 6 / 9 + 0.5, "divide by the standard deviation 3, not by the variance 9"),
             (14.5, "the running mean 1 must be subtracted and the result divided by 3"),
-            (2 * 5.4 / math.sqrt(8.1) + 0.5, "*instead* of the training pass, not after it"),
+            (
+                2 * 5.4 / math.sqrt(8.1) + 0.5,
+                "the evaluation comes *instead* of the training pass, not after it",
+            ),
         ],
     }
     for hint, name in enumerate(NUMBERS, 1):
@@ -155,20 +166,23 @@ def memory(attempt):
         needed += 1
         reached[needed] = layer.running_mean.item()
     whole = guess == round(guess)
-    expect(whole, f"Expected a whole number of batches, got {guess:g}: round *up*.", 2)
+    expect(whole, f"Expected a whole number of batches, got {guess:g}.", 2)
     known = [
         (2, "that would be with the momentum weighting the *old* value; PyTorch's weights the new"),
         (10, "ten steps of a tenth would do if they added up, but each is a tenth of what is left"),
         (9, "the steps do not add up; each is a tenth of what is left"),
-        (43, "one too few; round up"),
-        (45, "one too many"),
+        (22, "that is within 10 %, not 1 %"),
+        (43, "close, but a whole number must be rounded up, not down"),
+        (45, "count the updates, from the first on"),
+        (46, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
+        (47, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
         (459, "that is for a momentum of 0.01, TensorFlow's default of 0.99"),
     ]
     fewer = "each batch brings it a tenth of the remaining way"
     why = next((why for count, why in known if count == guess), fewer)
     so_far = reached.get(int(guess))
     at = f"After {guess:.4g} batches the running mean is "
-    at += f"{so_far:.4g}, not yet 2.97" if so_far and guess < needed else "closer than needed"
+    at += f"{so_far:.4g}, not yet 2.97" if so_far and guess < needed else "closer than asked"
     expect(guess == needed, f"{at}: {why}.", 2)
     return (
         f"`nn.BatchNorm2d` stands at {reached[43]:.4f} after 43 batches and {reached[44]:.4f} "
@@ -257,7 +271,9 @@ def _judge_training(got, network, passes, epochs, count, start):
     errors = [number(value, "each error") for value in got]
     right = all(abs(a - b) < 1e-4 for a, (_, b) in zip(errors, validation, strict=True))
     accuracy = all(abs(1 - a - b) < 1e-4 for a, (_, b) in zip(errors, validation, strict=True))
+    hundred = all(abs(a - 100 * b) < 1e-2 for a, (_, b) in zip(errors, validation, strict=True))
     why = "those are accuracies, the share it got right" if accuracy else "compare `argmax(1)`"
+    why = "give shares between 0 and 1, not per cent" if hundred and not right else why
     expect(right, f"The modes are right, but the errors are not the validations': {why}.", 1)
     expect(
         int(network[1].num_batches_tracked) == epochs * count,
@@ -294,10 +310,15 @@ def fold_before(attempt):
 def _folded_by(attempt, bn, conv, what):
     try:
         folded = call(attempt, bn, conv)
-    except RuntimeError as error:
-        if isinstance(error, NotImplementedError):
+    except TypeError as error:
+        if conv.bias is not None or "NoneType" not in str(error):
             raise
+        why = f"With {what} the code stopped: `conv.bias` is None, and cannot be added."
+        raise Mistake(why, 3) from error
+    except RuntimeError as error:
         said = " ".join(str(error).split())[:110]
+        if "must match the size" not in said:
+            raise
         why = "the factors of batch norm belong to the *input* channels, axis 1 of the weight"
         raise Mistake(f"With {what} the code stopped ({said}): {why}.", 2) from error
     good = isinstance(folded, nn.Conv2d)
@@ -306,12 +327,20 @@ def _folded_by(attempt, bn, conv, what):
     shape = tuple(folded.weight.shape)
     expect(
         shape == tuple(conv.weight.shape),
-        f"Expected a weight of shape {tuple(conv.weight.shape)}, got {shape}.",
+        f"Expected a weight of shape {tuple(conv.weight.shape)}, got {shape}: the factors belong "
+        "to axis 1, with two axes behind it.",
         2,
     )
     expect(
         folded.bias is not None,
         "The new convolution has no bias, but batch norm adds a constant to every channel.",
+        3,
+    )
+    wanted, got = (conv.out_channels,), tuple(folded.bias.shape)
+    expect(
+        got == wanted,
+        f"Expected a bias of shape {wanted}, got {got}: t has one number for each *input* channel, "
+        "and must go through the weight.",
         3,
     )
     return folded
@@ -397,8 +426,8 @@ QUIZ = [
         "A network in training mode runs on the test images under `torch.no_grad()`. What happens?",
         [
             (
-                "The same as in evaluation mode.",
-                "`no_grad()` only stops the recording of gradients. The mode is another switch.",
+                "The same as in evaluation mode, because no gradient is recorded.",
+                "`no_grad()` only stops that recording. The mode is another switch.",
             ),
             (
                 "The answers depend on the batches, and the running statistics move.",
@@ -415,11 +444,11 @@ QUIZ = [
         "In training mode, a test set gives 3 % error shuffled, and 60 % sorted by class. Why?",
         [
             (
-                "The order of the images changes the weights.",
+                "Each batch changes the weights a little, and the order of the classes matters.",
                 "Nothing is trained here; no weight changes.",
             ),
             (
-                "The later batches see polluted running statistics.",
+                "The later batches are normalized with polluted running statistics.",
                 "Training mode moves them, but does not use them.",
             ),
             (
@@ -434,16 +463,16 @@ QUIZ = [
         "the convolution exactly?",
         [
             (
-                "Yes, as in exercise 5.5.",
-                "There were no borders: a 1 × 1 convolution pads nothing.",
+                "Yes, as in exercise 5.5: scale the input channels and change the bias.",
+                "Exercise 5.5 had no borders: a 1 × 1 convolution without padding.",
             ),
             (
                 "No: at the border the padding is 0, which batch norm never touched.",
                 "The folded constant W t would be added for padded pixels too, where it is wrong.",
             ),
             (
-                "No: a 3 × 3 convolution is not linear.",
-                "It is linear. Look at the border of the image.",
+                "No: a 3 × 3 convolution mixes neighbours, so it is not linear.",
+                "It is linear: each output is a weighted sum. Look at the border of the image.",
             ),
         ],
         right=1,
@@ -453,10 +482,10 @@ QUIZ = [
         [
             (
                 "Batch norm helps because it removes internal covariate shift.",
-                "With the shift put back in, plain-8 learned nearly as fast.",
+                "The shaken plain-8 had the largest shift, and learned faster than the folded one.",
             ),
             (
-                "Without batch norm a deep network cannot learn.",
+                "Without batch norm a network as small as plain-8 learns at no learning rate.",
                 "The folded plain-8 learned well at small rates.",
             ),
             (

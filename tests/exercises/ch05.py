@@ -40,6 +40,10 @@ def own_image(x, eps):
     return normal(x, eps, over=list(range(2, x.dim())))
 
 
+def own_image_unbiased(x, eps):
+    return normal(x, eps, over=list(range(2, x.dim())), unbiased=True)
+
+
 def in_place(x, eps):
     x -= x.mean([a for a in range(x.dim()) if a != 1], keepdim=True)
     return x
@@ -164,6 +168,17 @@ def shift_not_through(bn, conv):
     return folded(bn, conv, bias=bn.bias - bn.running_mean * scale + old)
 
 
+def shift_kept(bn, conv):
+    """What most will write first: t as the bias, one number for each input channel."""
+    new = folded(bn, conv)
+    new.bias = nn.Parameter(bn.bias - bn.running_mean * bn.weight / root(bn))
+    return new
+
+
+def adds_no_bias(bn, conv):
+    return folded(bn, conv, bias=conv.weight[:, :, 0, 0] @ bn.bias + conv.bias)
+
+
 def without_own_bias(bn, conv):
     without = copy.deepcopy(conv)
     without.bias = None
@@ -206,6 +221,11 @@ BANKS = {
             (lambda x, eps: normal(x, eps, over=list(range(x.dim()))), "share one mean"),
             (lambda x, eps: normal(x, eps, over=[0]), "over the images alone"),
             (own_image, "the whole batch's"),
+            (own_image_unbiased, "each image got its own mean"),
+            (lambda x, eps: normal(x, eps, unbiased=True, inside=False), "and the variance is the"),
+            (lambda x, eps: normal(x, 0, unbiased=True), "ε was left out, and"),
+            (lambda x, eps: normal(x, eps, over=list(range(x.dim() - 1))), "not the last one"),
+            (lambda x, eps: nn.BatchNorm2d(x.shape[1], eps=eps)(x), "the type of `x`"),
             (lambda x, eps: normal(x, eps, over=list(range(1, x.dim()))), "layer normalization"),
             (lambda x, eps: normal(x, eps, over=[0, 2, 3]), "which axes there are"),
             (four_or_less, "are not all there are here"),
@@ -239,7 +259,7 @@ BANKS = {
             (numbers(evaluation=2), "the normalized value is 2"),
             (numbers(evaluation=1.8333), "not by the variance 9"),
             (numbers(evaluation=14.5), "must be subtracted and the result"),
-            (numbers(evaluation=4.2947), "not after it"),
+            (numbers(evaluation=4.2947), "the evaluation comes *instead*"),
             (numbers(evaluation=100), "step by step"),
             ({"training": 0.5, "evaluation": 4.5}, "running mean is missing"),
             ([0.5, 1.6, 4.5], "Expected a dictionary"),
@@ -249,13 +269,15 @@ BANKS = {
     "memory": Bank(
         right=[44, 44.0, torch.tensor(44)],
         wrong=[
-            (43, "one too few"),
-            (45, "one too many"),
+            (43, "rounded up, not down"),
+            (45, "count the updates"),
+            (22, "within 10 %"),
+            (46, "is only near"),
             (2, "weighting the *old* value"),
             (10, "ten steps of a tenth"),
             (9, "the steps do not add up"),
             (459, "TensorFlow's default of 0.99"),
-            (43.7, "round *up*"),
+            (43.7, "a whole number of batches"),
             (30, "each batch brings it"),
             (-1, "at least 1"),
             ("a few", "Expected a number"),
@@ -270,6 +292,7 @@ BANKS = {
             (loop("epoch", last=True), "Expected a list with one error"),
             (loop("epoch", give=lambda errors: errors[-1:]), "Expected 3 errors"),
             (loop("epoch", give=lambda errors: [1 - e for e in errors]), "accuracies"),
+            (loop("epoch", give=lambda errors: [100 * e for e in errors]), "per cent"),
             (loop("epoch", give=lambda errors: [2 + e for e in errors]), "compare `argmax(1)`"),
             (loop("epoch", give=lambda errors: None), "end with `return`"),
             (loop("epoch", steps=False), "the updates are gone"),
@@ -288,6 +311,8 @@ BANKS = {
             (rows, "put on the output channels"),
             (lambda bn, conv: folded(bn, conv, axis=0), "the *input* channels"),
             (shift_not_through, "must go *through* the weight"),
+            (shift_kept, "must go through the weight"),
+            (adds_no_bias, "cannot be added"),
             (without_own_bias, "own bias was dropped"),
             (through_new_weight, "scaled a second time"),
             (lambda bn, c: folded(bn, c, scale=bn.weight / bn.running_var.sqrt()), "ε is missing"),
