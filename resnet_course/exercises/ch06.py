@@ -18,8 +18,8 @@ from resnet_course.quiz import Question
 def depth_of(attempt):
     """A function: ("basic" or "bottleneck", block list) -> layers with weights."""
     known = [
-        ("basic", [2, 2, 2, 2]),
         ("basic", [3, 4, 6, 3]),
+        ("basic", [2, 2, 2, 2]),
         ("bottleneck", [3, 4, 6, 3]),
         ("bottleneck", [3, 4, 23, 3]),
         ("bottleneck", [3, 8, 36, 3]),
@@ -46,10 +46,15 @@ def _why_depth(kind, blocks, got):
         (wanted - 2, "the first convolution and the linear layer at the end are missing"),
         (wanted - 1, "one layer outside the blocks is missing: there is one before and one after"),
         (wanted + shortcuts, "the shortcuts' convolutions lie beside the main path"),
+        (wanted + len(blocks), "what lies beside the main path, as shortcuts do, does not count"),
         (wanted + 1, "one too many; the max pooling has no weights"),
         (4 * total + 2, "4 is the bottleneck's expansion of channels, not its number of layers"),
         (total, "that is the number of blocks"),
         (total + 2, "each block counts with all its convolutions"),
+        (
+            per_block * len(blocks) + 2,
+            "each stage has as many blocks as its entry in the list says",
+        ),
         (2 * wanted - 3, "batch norm has learned numbers, but is not counted as a layer"),
         (len(blocks), "that is the number of stages; the list says how many blocks each one has"),
     ]
@@ -93,6 +98,8 @@ def _why_size(name, side, before, got):
         return "the first stage comes right after the max pooling and keeps the size"
     if name == "maxpool" and side == before:
         return "the max pooling has stride 2"
+    if name == "conv1" and side == before:
+        return "the first convolution has stride 2"
     if side == before:
         return f"the first block of {name} has stride 2, so its side cannot stay {before}"
     if name == "conv1" and side == 46:
@@ -130,6 +137,7 @@ def stage_parameters(attempt):
         (wanted - norms, "batch norm is missing: a γ and a β for each channel"),
         (wanted - norms // 2, "batch norm has a γ *and* a β for each channel"),
         (wanted + norms, "running mean and variance are not learned; they are no parameters"),
+        (wanted + norms + 9, "a state dict also holds running statistics, which are not learned"),
         (wanted - shortcut - 256, "the shortcut of the first block is missing"),
         (wanted - 256, "the batch norm on the shortcut is missing"),
         (wanted - shortcut, "the shortcut's batch norm is counted, but not its convolution"),
@@ -143,6 +151,12 @@ def stage_parameters(attempt):
         (wanted + 3 * (128 * 128 + 256), "only the first block's shortcut has parameters at all"),
         (wanted + 9 * 128, "a convolution before batch norm has no bias"),
         (wanted + 8 * 128, "a convolution before batch norm carries no bias"),
+        (
+            8 * wide,
+            "eight equal convolutions, but the very first one reads 64 channels; and there is more "
+            "in a block than its 3 × 3 convolutions",
+        ),
+        (6 * wide + 2 * narrow, "only *one* convolution reads 64 channels; and there is more"),
         (4 * 230_144, "that is four times the first block; the others read 128 channels"),
         (230_144, "that is the first block alone, and the stage has four"),
         (525_568, "that is ResNet-18's stage; ResNet-34 has four blocks there"),
@@ -208,12 +222,13 @@ def _judge_stage(stage, block, arguments, what):
         f"Expected {num_blocks} blocks for {what}, but {len(sides)} of them run.",
         2,
     )
-    side = 32 // stride
+    side, before = 32 // stride, [32, *sides]
+    halving = sum(a > b for a, b in zip(before, sides, strict=False))
     expect(isinstance(y, torch.Tensor), f"Expected a tensor from the stage, got {show(y)}.")
     expect(
         y.shape[-1] >= side,
-        f"For {what}, 32 pixels come out as {y.shape[-1]} instead of {side}: every block halves "
-        "them, and only the first one may.",
+        f"For {what}, 32 pixels come out as {y.shape[-1]} instead of {side}: {halving} "
+        "blocks halve them, and only the first one may.",
         2,
     )
     expect(
@@ -293,6 +308,14 @@ def _judge_names(got, wanted):
     if not extra and not missing:
         return
     first = f"`{(extra or missing)[0][:40]}`"
+    cut = [n for n in extra if any(name.startswith(n + ".") for name in wanted | {"linear."})]
+    expect(
+        not cut,
+        f"The name `{(cut or ['?'])[0][:40]}` has lost its end, so several entries share one name.",
+        1,
+    )
+    prefixed = [name for name in extra if name.startswith("module.")]
+    linear = [name for name in extra if "linear" in name]
     stripped = [name for name in extra if name.startswith(("ayer", "inear"))]
     expect(
         not stripped,
@@ -301,13 +324,15 @@ def _judge_names(got, wanted):
         2,
     )
     expect(
-        not any(name.startswith("module.") for name in extra),
-        f"The name {first} still begins with `module.`, which our network does not know.",
+        not prefixed,
+        f"The name `{(prefixed or ['?'])[0][:40]}` still begins with `module.`, "
+        "which our network does not know.",
         1,
     )
     expect(
-        not any("linear" in name for name in extra),
-        f"The name {first} still says `linear`; our network calls that layer `fc`.",
+        not linear,
+        f"The name `{(linear or ['?'])[0][:40]}` still says `linear`; our network "
+        "calls that layer `fc`.",
         1,
     )
     expect(
@@ -412,7 +437,7 @@ QUIZ = [
         "Can there be a ResNet-101 made of *basic* blocks, with this stem and this head?",
         [
             (
-                "Yes, with a block list that adds up to 50.",
+                "Yes, with a block list that adds up to 50, such as [3, 4, 40, 3].",
                 "50 blocks of two layers and 2 more make 102.",
             ),
             (
@@ -445,11 +470,11 @@ QUIZ = [
         "You feed ResNet-50 images of 448 × 448 instead of 224 × 224. What happens?",
         [
             (
-                "Four times the multiply-adds, the same parameters.",
+                "About four times the multiply-adds, the same parameters.",
                 "Every map has four times as many pixels; only the linear layer costs what it did.",
             ),
             (
-                "Four times the multiply-adds and four times the parameters.",
+                "About four times the multiply-adds and four times the parameters.",
                 "A convolution's kernel does not know the size of the image.",
             ),
             (

@@ -55,6 +55,11 @@ def strides_everywhere(block, in_channels, channels, num_blocks, stride):
     return nn.Sequential(block(in_channels, channels, stride), *others)
 
 
+def stride_in_the_others(block, in_channels, channels, num_blocks, stride):
+    others = [block(channels * block.expansion, channels, stride) for _ in range(num_blocks - 1)]
+    return nn.Sequential(block(in_channels, channels), *others)
+
+
 def stride_nowhere(block, in_channels, channels, num_blocks, stride):
     return right_stage(block, in_channels, channels, num_blocks, 1)
 
@@ -191,6 +196,8 @@ BANKS = {
             (lambda k, b: depth(k, b, outside=0), "and the linear layer at the end are missing"),
             (lambda k, b: depth(k, b, outside=1), "there is one before and one after"),
             (lambda k, b: depth(k, b) + projections(k, b), "lie beside the main path"),
+            (lambda k, b: depth(k, b) + len(b), "what lies beside the main path"),
+            (lambda k, b: depth(k, [1] * len(b)), "as its entry in the list says"),
             (lambda k, b: depth(k, b, outside=3), "max pooling has no weights"),
             (lambda k, b: depth(k, b, bottleneck=4), "expansion of channels"),
             (lambda k, b: sum(b), "that is the number of blocks"),
@@ -214,6 +221,7 @@ BANKS = {
             ([49, 25, 13, 7, 4, 2], "keeps the size"),
             ([49, 49, 49, 25, 13, 7], "max pooling has stride 2"),
             ([49, 25, 25, 25, 13, 7], "cannot stay 25"),
+            ([97, 49, 49, 25, 13, 7], "the first convolution has stride 2"),
             ([46, 23, 23, 12, 6, 3], "has padding 3"),
             ([48.5, 24.25, 24.25, 12, 6, 3], "whole number of pixels"),
             ([112, 56, 56, 28, 14, 7], "the paper's table for 224"),
@@ -241,6 +249,9 @@ BANKS = {
                 "only the first block's shortcut has parameters at all",
             ),
             (1_116_416 + 9 * 128, "before batch norm has no bias"),
+            (1_116_416 + 2_304 + 9, "a state dict also holds"),
+            (8 * 147_456, "eight equal convolutions"),
+            (6 * 147_456 + 2 * 73_728, "only *one* convolution"),
             (4 * 230_144, "four times the first block"),
             (230_144, "the first block alone"),
             (525_568, "ResNet-18's stage"),
@@ -255,7 +266,8 @@ BANKS = {
         right=[right_stage, grown_stage, copied_stage],
         wrong=[
             (one_block_many_times, "holds the *same* block"),
-            (strides_everywhere, "every block halves"),
+            (strides_everywhere, "out as 2 instead of 16: 4 blocks halve"),
+            (stride_in_the_others, "out as 4 instead of 16: 3 blocks halve"),
             (stride_nowhere, "where did `stride` go"),
             (stride_last, "not the first block but a later one"),
             (no_expansion, "do not fit together"),
@@ -283,6 +295,7 @@ BANKS = {
                 lambda s: mapped(s, lambda n: n.removeprefix("module").replace("linear.", "fc.")),
                 "begins with a dot",
             ),
+            (lambda s: mapped(s, lambda n: n.split(".")[1]), "has lost its end"),
             (lambda s: only(s, lambda n: "running" not in n), "part of the network too"),
             (lambda s: only(s, lambda n: "fc" not in n), "every entry is needed"),
             (both_names, "still says `linear`; "),

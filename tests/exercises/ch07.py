@@ -1,0 +1,295 @@
+"""Answers to the exercises of chapter 07."""
+
+import statistics
+
+import numpy
+import torch
+from bank import Bank
+from torch import nn
+from torch.nn import functional as F
+
+from resnet_course import train
+from resnet_course.exercises.ch07 import UPDATES, _gap
+
+# 7.1
+
+
+def right_step(network, optimizer, images, labels):
+    network.train()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(network(images), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def right_step_in_another_order(network, optimizer, images, labels):
+    loss = nn.CrossEntropyLoss()(network(images), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    return loss.detach()
+
+
+def right_step_with_log_softmax(network, optimizer, images, labels):
+    for parameter in network.parameters():
+        parameter.grad = None
+    loss = F.nll_loss(network(images).log_softmax(1), labels)
+    loss.backward()
+    optimizer.step()
+    return float(loss)
+
+
+def step_of(
+    loss_of=F.cross_entropy,
+    before=(),
+    order=("zero", "backward", "step"),
+    value=lambda loss, **_: loss.item(),
+):
+    """A step with its parts in this order."""
+
+    def step(network, optimizer, images, labels):
+        for prepare in before:
+            prepare(network)
+        loss = loss_of(network(images), labels)
+        parts = {"zero": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}
+        for part in order:
+            parts[part]()
+        return value(loss, network=network, images=images, labels=labels)
+
+    return step
+
+
+def late_loss(loss, network, images, labels):
+    with torch.no_grad():
+        return F.cross_entropy(network.eval().train()(images), labels).item()
+
+
+def share_wrong(loss, network, images, labels):
+    return (network(images).argmax(1) != labels).double().mean().item() + 7
+
+
+def twice(network, optimizer, images, labels):
+    right_step(network, optimizer, images, labels)
+    return right_step(network, optimizer, images, labels)
+
+
+def against_one_hot(logits, labels):
+    return F.mse_loss(logits, F.one_hot(labels, 5).float())
+
+
+# 7.2
+
+
+def right_rate(updates):
+    if updates < 400:
+        return 0.01
+    return 0.1 if updates < 32_000 else 0.01 if updates < 48_000 else 0.001
+
+
+def rate_by_products(updates):
+    rate = numpy.float64(0.1)
+    rate *= 0.1 if updates < 400 else 1
+    return rate * 0.1 ** ((updates >= 32_000) + (updates >= 48_000))
+
+
+def without_warm_up(updates):
+    return right_rate(max(updates, 400))
+
+
+def late(updates):
+    return right_rate(max(updates - 1, 0))
+
+
+def early(updates):
+    return right_rate(updates + 1)
+
+
+def counted_after_warm_up(updates):
+    return 0.01 if updates < 400 else right_rate(max(updates - 400, 400))
+
+
+def ramp(updates):
+    return 0.01 + 0.09 * updates / 400 if updates < 400 else right_rate(updates)
+
+
+def by_epochs(updates):
+    return 0.01 if updates < 400 and updates < 82 else 0.01 if updates < 82_000 else 0.001
+
+
+def one_drop(updates):
+    return right_rate(min(updates, 40_000))
+
+
+def no_first_drop(updates):
+    return 0.1 if 400 <= updates < 48_000 else right_rate(updates)
+
+
+# 7.3
+
+
+def in_place(weight, gradient, velocity, lr, momentum, weight_decay):
+    velocity.mul_(momentum).add_(gradient + weight_decay * weight)
+    return weight.sub_(lr * velocity), velocity
+
+
+def by_torch(weight, gradient, velocity, lr, momentum, weight_decay):
+    parameter = nn.Parameter(weight.clone())
+    parameter.grad = gradient.clone()
+    optimizer = torch.optim.SGD([parameter], lr, momentum, weight_decay=weight_decay)
+    optimizer.state[parameter]["momentum_buffer"] = velocity.clone()
+    optimizer.step()
+    return parameter, optimizer.state[parameter]["momentum_buffer"]
+
+
+# 7.5
+
+
+def right_gap(a, b):
+    a, b = numpy.array(a), numpy.array(b)
+    noise = a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)
+    return (a.mean() - b.mean()) / numpy.sqrt(noise)
+
+
+def gap_by_torch(a, b):
+    a, b = torch.tensor(a, dtype=torch.double), torch.tensor(b, dtype=torch.double)
+    return (a.mean() - b.mean()) / (a.var() / len(a) + b.var() / len(b)).sqrt()
+
+
+def gap(a, b):
+    return statistics.fmean(a) - statistics.fmean(b)
+
+
+def errors(a, b):
+    return [statistics.stdev(x) / len(x) ** 0.5 for x in (a, b)]
+
+
+BANKS = {
+    "update_step": Bank(
+        right=[
+            right_step,
+            right_step_in_another_order,
+            right_step_with_log_softmax,
+            step_of(),
+            step_of(value=lambda loss, **_: numpy.float32(loss.item())),
+        ],
+        wrong=[
+            (step_of(order=("backward", "step")), "adds, so they must be set to zero"),
+            (step_of(order=("backward", "zero", "step")), "they have not moved"),
+            (step_of(order=("zero", "step", "backward")), "only use older gradients"),
+            (step_of(order=("zero", "backward")), "never used"),
+            (step_of(order=("zero", "step")), "No gradient was computed"),
+            (step_of(lambda y, t: F.cross_entropy(y.softmax(1), t)), "done twice"),
+            (step_of(lambda y, t: F.nll_loss(y.softmax(1), t)), "wants logarithms"),
+            (step_of(lambda y, t: F.cross_entropy(y, t, reduction="sum")), "16 times too large"),
+            (step_of(before=[nn.Module.eval]), "in evaluation mode"),
+            (step_of(lambda y, t: -F.cross_entropy(y, t)), "*up* the gradient"),
+            (step_of(against_one_hot), "one forward pass"),
+            (step_of(value=lambda loss, **_: loss), "keeps every batch in memory"),
+            (step_of(value=lambda loss, **_: None), "returned None"),
+            (step_of(value=late_loss), "costs a second forward pass"),
+            (step_of(value=lambda loss, labels, **_: loss.item() * len(labels)), "the sum over"),
+            (step_of(value=share_wrong), "whose gradient you took"),
+            (twice, "`backward()` ran 2 times"),
+        ],
+    ),
+    "paper_rate": Bank(
+        right=[
+            right_rate,
+            rate_by_products,
+            lambda n: 0.1 * train.warmup(400, train.paper_schedule)(n),
+            lambda n: torch.tensor(right_rate(n), dtype=torch.double),
+        ],
+        wrong=[
+            (lambda n: 10 * right_rate(n), "is a *factor*"),
+            (without_warm_up, "the warm-up is missing"),
+            (ramp, "one constant rate"),
+            (lambda n: 0.001 if n < 400 else right_rate(n), "not a hundredth"),
+            (by_epochs, "milestones are updates, not epochs"),
+            (no_first_drop, "the first division by 10 is missing"),
+            (lambda n: right_rate(n) / (10 if n >= 32_000 else 1), "more than 10 at the first"),
+            (one_drop, "the second division by 10 is missing"),
+            (lambda n: right_rate(n) / (10 if n >= 48_000 else 1), "1/100 in all"),
+            (late, "the change comes too late"),
+            (early, "the change comes too early"),
+            (counted_after_warm_up, "counted from the start"),
+            (lambda n: 0.1 / (1 + n) + 0.06, "0.01, 0.1, 0.01 and 0.001 in turn"),
+            (lambda n: "0.1", "Expected a number"),
+        ],
+    ),
+    "momentum_update": Bank(
+        right=[UPDATES["right"], by_torch, lambda *a: list(UPDATES["right"](*a))],
+        wrong=[
+            (UPDATES["rate inside"], "the old rate lives on"),
+            (UPDATES["average"], "scaled by 1 - momentum"),
+            (UPDATES["no decay"], "the weight decay is missing"),
+            (UPDATES["decay after"], "the way of AdamW"),
+            (UPDATES["decay twice"], "twice too large"),
+            (UPDATES["decay sign"], "is *added* to the gradient"),
+            (UPDATES["nesterov"], "Nesterov"),
+            (UPDATES["old velocity"], "must use the *new* velocity"),
+            (UPDATES["no momentum"], "the velocity was never used"),
+            (UPDATES["uphill"], "up the gradient"),
+            (UPDATES["swapped"], "two results are swapped"),
+            (lambda w, g, v, r, m, d: (w - r * 2 * g, v), "Update 1 of 6"),
+            (lambda w, g, v, r, m, d: UPDATES["right"](w, g, v, r, m, d)[0], "two tensors"),
+            (in_place, "changed its input in place"),
+        ],
+    ),
+    "predict_branch": Bank(
+        given=(0.43, 0.28),
+        right=[0.43 / 2**0.5, 0.3, 0.28, torch.tensor(0.31), numpy.float32(0.27)],
+        wrong=[
+            (0.43, "x would not have grown"),
+            (0.215, "that is half"),
+            (0.185, "that is the square"),
+            (0.61, "not larger"),
+            (0.86, "F stays as it is"),
+            (0.05, "how does std(x) grow"),
+            (-0.3, "is positive"),
+            ("small", "Expected a number"),
+        ],
+    ),
+    "gap_in_noise": Bank(
+        right=[right_gap, gap_by_torch, _gap],
+        wrong=[
+            (lambda a, b: right_gap(b, a), "it is A minus B"),
+            (lambda a, b: abs(right_gap(a, b)), "a minus got lost"),
+            (lambda a, b: _gap(a, b, statistics.pvariance), "divides by n - 1"),
+            (lambda a, b: _gap(a, b, divide=False), "*single runs*"),
+            (lambda a, b: gap(a, b) / sum(errors(a, b)), "it is the variances that add"),
+            (
+                lambda a, b: gap(a, b) / (statistics.stdev(a) + statistics.stdev(b)),
+                "number of runs is missing",
+            ),
+            (gap, "not yet divided by its noise"),
+            (lambda a, b: gap(a, b) / sum(e**2 for e in errors(a, b)), "the square root first"),
+            (
+                lambda a, b: (min(a) - min(b)) / sum(e**2 for e in errors(a, b)) ** 0.5,
+                "the best runs were compared",
+            ),
+            (lambda a, b: 1.5, "sum of variance / n"),
+            (lambda a, b: None, "end with `return`"),
+        ],
+    ),
+    "spot_the_tilt": Bank(
+        right=[
+            {"A", "B", "F", "G"},
+            ["g", "f", "b", "a"],
+            "ABFG",
+            "A, B, F, G",
+            ("A", "B", "F", "G"),
+        ],
+        wrong=[
+            ({"B", "F", "G"}, "went into something"),
+            ({"A", "F", "G"}, "fewer tries"),
+            ({"A", "B", "G"}, "when training was over"),
+            ({"A", "B", "F"}, "one number was kept"),
+            ({"A", "B", "C", "F", "G"}, "Line C is innocent"),
+            ({"A", "B", "E", "F", "G"}, "Line E is innocent"),
+            ({"D"}, "Line D is innocent"),
+            ({"A", "Z"}, "letters from A to G"),
+            (4, "the letters of the bad lines"),
+        ],
+    ),
+}
