@@ -89,7 +89,7 @@ def test_fits_its_width(visit, name, width):
 def test_math_is_typeset(visit, name):
     page, _, _ = visit(name)
     written = page.locator(".math").count()
-    assert page.locator("mjx-container svg").count() == written
+    assert page.locator("mjx-container:has(> svg)").count() == written
     assert page.locator("mjx-merror").count() == 0
 
 
@@ -137,7 +137,7 @@ def test_text_is_readable(visit, name, scheme):
     outputs = ".text_html:has(.course-figure, .course-output)"
     grounds = f"[...new Set([...document.querySelectorAll('{outputs}')].map("
     grounds += "e => getComputedStyle(e).backgroundColor))]"
-    assert page.evaluate(grounds) == ["rgba(0, 0, 0, 0)"]  # figures stand on the page itself
+    assert set(page.evaluate(grounds)) <= {"rgba(0, 0, 0, 0)"}  # figures stand on the page itself
 
 
 @pytest.mark.parametrize("name", pages())

@@ -10,6 +10,17 @@ from resnet_course.check import Mistake, call, close, exercise, expect, number, 
 from resnet_course.quiz import Question
 
 
+def _call(attempt, *arguments, sentence, hint):
+    """`call`, with this sentence where PyTorch complains about shapes."""
+    try:
+        return call(attempt, *arguments)
+    except RuntimeError as error:
+        said = str(error)
+        shapes = any(word in said for word in ("size", "shape", "broadcast"))
+        expect(not shapes or said.startswith("view"), sentence, hint)  # "Use .reshape" is better
+        raise
+
+
 @exercise(
     "1.1",
     expects="a function of image, weight, stride and padding",
@@ -27,8 +38,12 @@ def shifted_images(attempt):
     ):
         x, weight = torch.randn(2, c_in, 9, 12), torch.randn(c_out, c_in, k, k)
         wanted = F.conv2d(x, weight, stride=stride, padding=padding)
-        got = call(attempt, x, weight, stride, padding)
         what = f"kernel {k}, stride {stride}, padding {padding}, {c_in} channels in, {c_out} out"
+        sentence = (
+            f"For {what}, the shapes do not fit: `y` and what each weight adds to it must have the "
+            f"shape {tuple(wanted.shape)}."
+        )
+        got = _call(attempt, x, weight, stride, padding, sentence=sentence, hint=2)
         got = tensor(got, wanted.shape, what)
         why = _why_not_conv(got, x, weight, stride, padding)
         expect(
@@ -51,7 +66,10 @@ def _why_not_conv(got, x, weight, stride, padding):
     known = [
         (torch.zeros_like(got), "they are all 0, nothing was added to `y`"),
         (conv(weight.flip(2, 3)), "the kernel is turned by 180 degrees; PyTorch does not turn it"),
-        (conv(weight.transpose(2, 3)), "rows and columns of the kernel are exchanged"),
+        (
+            conv(weight.transpose(2, 3)),
+            "rows and columns are exchanged; i counts rows and j columns, in kernel and picture",
+        ),
         (
             conv(last),
             "only the last weight is left, as if `y` were overwritten instead of added to",
@@ -79,15 +97,15 @@ def _why_not_conv(got, x, weight, stride, padding):
 )
 def input_sizes(attempt):
     """A function: (out, kernel, stride, padding) -> list of all input sizes."""
-    layers = [(12, 5, 3, 2), (28, 3, 2, 1), (8, 3, 1, 1)]
+    layers = [(12, 6, 3, 2), (28, 3, 2, 1), (8, 3, 1, 1)]
     for _ in range(5):
         k = random.randint(2, 7)
         layers.append((random.randint(6, 40), k, random.randint(1, 4), random.randint(0, k // 2)))
     for out, k, s, p in layers:
-        got = _whole_numbers(call(attempt, out, k, s, p))
+        layer = f"kernel {k}, stride {s}, padding {p} and output {out}"
+        got = _whole_numbers(call(attempt, out, k, s, p), layer)
         smallest = (out - 1) * s + k - 2 * p
         wanted = set(range(smallest, smallest + s))
-        layer = f"kernel {k}, stride {s}, padding {p} and output {out}"
         _judge_sizes(got, wanted, layer, out, k, s, p)
         for size in sorted(got - wanted):
             gives = (size + 2 * p - k) // s + 1
@@ -131,14 +149,14 @@ def _few(sizes):
     return show(sizes if len(sizes) > 1 else sizes[0] if sizes else [])
 
 
-def _whole_numbers(value):
+def _whole_numbers(value, layer):
     if isinstance(value, torch.Tensor):
         value = value.tolist()
     if isinstance(value, int | float):
         value = [value]
     good = isinstance(value, list | tuple | set | range)
     expect(good, f"Expected a list of sizes, got {show(value)}.")
-    expect(len(value) > 0, "The list is empty, but some image always fits.")
+    expect(len(value) > 0, f"For {layer}, the list is empty, but some images fit.")
     numbers = {number(entry, "each size") for entry in value}
     for entry in numbers:
         expect(entry == int(entry), f"Expected whole numbers of pixels, got {entry:g}.")
@@ -162,7 +180,12 @@ def convolution_bill(attempt):
         nn.Conv2d(64, random.randint(70, 90), 1, stride=2),
     ):
         height, width = random.choice([13, 15]), random.choice([18, 20, 22])
-        got = call(attempt, conv, height, width)
+        try:
+            got = call(attempt, conv, height, width)
+        except RuntimeError as error:
+            sentence = "A bias is a tensor, neither true nor false: ask `conv.bias is None`."
+            expect("Boolean value of Tensor" not in str(error), sentence)
+            raise
         if isinstance(got, torch.Tensor):
             got = got.tolist()
         pair = isinstance(got, tuple | list) and len(got) == 2
@@ -209,6 +232,7 @@ def _judge_work(got, conv, height, width):
     wanted = weights * rows * columns
     s, k, p = conv.stride[0], conv.kernel_size[0], conv.padding[0]
     floating = weights * ((height + 2 * p - k) / s + 1) * ((width + 2 * p - k) / s + 1)
+    one_sided = weights * ((height + p - k) // s + 1) * ((width + p - k) // s + 1)
     known = [
         (weights * height * width, "count the *output* pixels; the input has others"),
         (2 * wanted, "one multiplication with its addition counts once"),
@@ -219,6 +243,7 @@ def _judge_work(got, conv, height, width):
         (weights * columns * columns, "the image is not square; the output has its own height"),
         (weights * (height // s) * (width // s), "the size rule rounds down after adding padding"),
         (floating, "the output size must be rounded down"),
+        (one_sided, "the padding lies on both sides, so it counts twice"),
         (weights, "those are the weights; each works at every output pixel"),
     ]
     why = next(
@@ -286,8 +311,8 @@ def _why_not_moved(kernel, got, image, right, down):
 @exercise(
     "1.5",
     expects="a function of depth",
-    right="your three fields agree with the rule for depths from 8 to 110. Depth 14 is the "
-    "first to cover 32 pixels; plain-56 sees 249, nearly eight times a CIFAR image.",
+    right="your three fields agree with the rule for depths from 8 to 110. Plain-56 sees 249 "
+    "pixels. Now ask your function which depth is the first to cover 32.",
 )
 def family_fields(attempt):
     """A function: depth 6n + 2 -> receptive field after each of the three stages."""
@@ -330,7 +355,8 @@ def _why_not_field(got, n):
         (fields(strides=False), "the strides are missing; after one, a step is two pixels", 1),
         (fields(early=True), "a stride counts only for the layers *after* its own", 1),
         (fields(first=1), "the first convolution, before the stages, is missing", 2),
-        (fields(layers=n), "a stage has 2n convolutions, two in each of n blocks", 2),
+        (fields(layers=n), "a stage has 2n convolutions, not n", 2),
+        ([4 * n + 3, 12 * n + 1, 20 * n + 1], "two strides of 2 make a step of 4, not of 2", 1),
         (fields(add=3, first=4), "a kernel of 3 adds 2 steps, for it overlaps what was there", 1),
         (own, "those are the pixels that each stage *adds*; sum them up", 2),
         (fields()[::-1], "the order is reversed; the field grows from stage to stage", 2),
@@ -353,7 +379,11 @@ def mended_1x1(attempt):
         x, matrix = torch.randn(n, c_in, height, width), torch.randn(c_out, c_in)
         wanted = F.conv2d(x, matrix[:, :, None, None])
         what = f"images {tuple(x.shape)} and a matrix {tuple(matrix.shape)}"
-        got = call(attempt, x, matrix)
+        sentence = (
+            f"For {what}, the shapes do not fit: the table has {n * height * width} rows, one for "
+            f"each pixel, and {c_in} columns, and the product as many rows and {c_out} columns."
+        )
+        got = _call(attempt, x, matrix, sentence=sentence, hint=2)
         last = isinstance(got, torch.Tensor) and got.shape == (n, height, width, c_out)
         expect(not last, f"For {what}, the channels came out last; they belong second.", 2)
         got = tensor(got, wanted.shape, what)
@@ -403,8 +433,8 @@ QUIZ = [
         right=1,
     ),
     Question(
-        "You take the same convolution and feed it an image twice as high and twice as wide. What "
-        "becomes four times as much?",
+        "The same convolution gets maps twice as high and twice as wide, 112 × 112. What becomes "
+        "four times as much?",
         [
             (
                 "Its multiply-adds.",
@@ -437,16 +467,16 @@ QUIZ = [
         "The receptive field of an output number has 81 × 81 pixels. What does that say?",
         [
             (
-                "The number depends on all of them about equally.",
+                "The number depends on all these pixels, and on each about equally.",
                 "Measured by the gradient, the middle counts far more than the edge.",
             ),
             (
-                "The kernel has 81 × 81 weights.",
+                "The kernel that makes this number has 81 × 81 weights a channel.",
                 "Many small kernels, one after the other, and strides make a large field.",
             ),
             (
-                "No pixel outside can change it; of those inside, the middle ones count most.",
-                "The field is a limit, and inside it influence is shaped like a bell.",
+                "Whatever happens to a pixel outside, the number stays the same.",
+                "The field is a limit. How much the pixels inside count is another question.",
             ),
         ],
         right=2,
@@ -455,17 +485,16 @@ QUIZ = [
         "In which way was “more layers are better” well founded in 2014?",
         [
             (
-                "Deeper networks had won, and small stacked kernels see as far as a large one with "
-                "fewer weights and more ReLUs.",
+                "Deeper networks had won, and small stacked kernels see as far for fewer weights.",
                 "Good evidence up to about 20 layers. What happens beyond is chapter 03.",
             ),
             (
-                "More layers have more parameters, and only that counts.",
+                "A deeper network always has more parameters, and so it fits more pictures.",
                 "Three 3 × 3 layers have *fewer* weights than one 7 × 7 layer.",
             ),
             (
-                "It had been proved.",
-                "Nobody had a proof, and VGG's own table stops improving at 19 layers.",
+                "VGG's authors had shown that the error goes on falling with every added layer.",
+                "Their own table 3 hardly improves from 16 to 19 layers.",
             ),
         ],
         right=0,

@@ -70,6 +70,14 @@ def mean_of_places(y, x, w, i, j, r, c, s):
     )
 
 
+def product_of_numbers(y, x, w, i, j, r, c, s):
+    return y + w[:, :, i, j] * picture(x, i, j, r, c, s)
+
+
+def picture_too_small(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j], x[:, :, i : i + r : s, j : j + c : s])
+
+
 def random_share(y, x, w, i, j, r, c, s):
     return y + torch.randn_like(y)
 
@@ -136,6 +144,11 @@ def unrounded(conv, height, width, right):
     return conv.weight.numel() * area
 
 
+def one_sided(conv, height, width, right):
+    k, s, p = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+    return conv.weight.numel() * ((height + p - k) // s + 1) * ((width + p - k) // s + 1)
+
+
 def halved(conv, height, width, right):
     s = conv.stride[0]
     return right if s == 1 else conv.weight.numel() * (height // s) * (width // s)
@@ -169,6 +182,11 @@ def fields(depth, first=3, layers=2, strides=True, early=False, add=2):
 def closed(depth):
     n = (depth - 2) // 6
     return torch.tensor([4 * n + 3, 12 * n + 1, 28 * n - 3])
+
+
+def step_stays_two(depth):
+    n = (depth - 2) // 6
+    return 4 * n + 3, 12 * n + 1, 20 * n + 1
 
 
 def only_added(depth):
@@ -225,7 +243,7 @@ BANKS = {
         wrong=[
             (shifts(overwrites), "overwritten instead of added"),
             (shifts(turned), "turned by 180 degrees"),
-            (shifts(crossed_kernel), "rows and columns of the kernel are exchanged"),
+            (shifts(crossed_kernel), "rows and columns are exchanged"),
             (shifts(unshifted), "all weights read the same picture"),
             (shifts(without_stride), "does not thin out"),
             (shifts(one_weight_for_all), "channels have their own weights"),
@@ -233,6 +251,8 @@ BANKS = {
             (shifts(mean_of_places), "a sum is wanted"),
             (shifts(lambda y, *_: y), "nothing was added"),
             (shifts(random_share), "meets the input pixel at"),
+            (shifts(product_of_numbers), "must have the shape (2, 4, 7, 10)"),
+            (shifts(picture_too_small), "must have the shape (2, 2, 5, 6)"),
             (lambda x, w, s, p: F.conv2d(x, w, padding=p), "Expected shape"),
             (lambda x, w, s, p: print(end=""), "end with `return`"),
         ],
@@ -264,7 +284,7 @@ BANKS = {
                 lambda out, k, s, p: [n for n in by_search(out, k, s, p) if s < 3 or n % 2],
                 "is missing.",
             ),
-            (lambda *setting: [], "some image always fits"),
+            (lambda *setting: [], "the list is empty"),
             (lambda *setting: [n + 0.5 for n in sizes()(*setting)], "whole numbers"),
         ],
     ),
@@ -311,6 +331,11 @@ BANKS = {
                 bill(work=lambda c, h, w, right: c.weight.numel() * output(c, h, w)[0] ** 2),
                 "its own width",
             ),
+            (bill(work=one_sided), "so it counts twice"),
+            (
+                lambda conv, h, w: (7, 7) if conv.bias else cost(conv, h, w),
+                "neither true nor false",
+            ),
             (bill(work=lambda c, h, w, right: 12345), "weights times output pixels"),
             (lambda conv, h, w: sum(cost(conv, h, w)), "Expected two numbers"),
         ],
@@ -348,6 +373,7 @@ BANKS = {
             (lambda depth: fields(depth, early=True), "*after* its own"),
             (lambda depth: fields(depth, first=1), "before the stages, is missing"),
             (lambda depth: fields(depth, layers=1), "2n convolutions"),
+            (step_stays_two, "a step of 4, not of 2"),
             (lambda depth: fields(depth, first=4, add=3), "overlaps what was there"),
             (only_added, "sum them up"),
             (lambda depth: fields(depth)[::-1], "order is reversed"),
@@ -375,6 +401,11 @@ BANKS = {
             (lambda x, matrix: pixelwise(x, matrix).flip(0), "of the batch are out of order"),
             (lambda x, matrix: pixelwise(x, matrix) + 1, "channels of *one* pixel"),
             (channels_last, "came out last"),
+            (lambda x, matrix: matrix @ x, "the shapes do not fit"),
+            (
+                lambda x, matrix: x.permute(0, 2, 3, 1).view(-1, x.shape[1]) @ matrix.T,
+                "Use .reshape(...) instead",
+            ),
             (lambda x, matrix: pixelwise(x, matrix)[0], "Expected shape"),
         ],
     ),
