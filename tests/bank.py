@@ -8,7 +8,8 @@ class Bank:
     """Answers to one exercise.
 
     `right` lists correct variants. `wrong` lists (attempt, phrase): the check must reject the
-    attempt with a sentence that holds the phrase, and no two phrases may fit the same sentence.
+    attempt with a sentence that holds the phrase. Attempts with the same mistake have the same
+    phrase; the phrase of another mistake must not fit.
     `given` are the check's other arguments. The folded solution comes from the chapter itself.
     """
 

@@ -249,7 +249,7 @@ BANKS = {
             ),
             (
                 lambda x, c, s: F.pad(x[:, :, ::s, ::s], (0, 0, 0, 0, c - x.shape[1], 0)),
-                "the zeros stand before",
+                "numbers: the zeros stand before",
             ),
             (lambda x, c, s: resnet.PadShortcut(x.shape[1], c, s)(x), "half of the zeros"),
             (
@@ -282,7 +282,7 @@ BANKS = {
             (SHORTCUTS | {"second": (3, 1, 1, 96)}, "padding keeps"),
             (SHORTCUTS | {"second": (3, 2, 0, 96)}, "formula"),
             (SHORTCUTS | {"second": (40, 1, 0, 96)}, "does not fit"),
-            (SHORTCUTS | {"second": (3, 1, 96)}, "four numbers"),
+            (SHORTCUTS | {"second": (3, 1, 96)}, 'for "second", got ('),
             (SHORTCUTS | {"second": (3, 0, 0, 96)}, "whole, positive"),
             ({"first": (1, 4, 0, 48)}, "key is missing"),
             ([1, 4, 0, 48], "Expected a dictionary"),
