@@ -139,8 +139,8 @@ class Server(BaseHTTPRequestHandler):
         step = 600 if how == "slow" else len(rest)
         try:
             for place in range(0, len(rest), step):
+                self.server.sent += len(rest[place : place + step])  # before the reader has it
                 self.wfile.write(rest[place : place + step])
-                self.server.sent += len(rest[place : place + step])
                 if how == "slow":
                     time.sleep(0.01)  # at most 60 kB/s
         except ConnectionError:  # the reader has lost patience
