@@ -121,6 +121,9 @@ class Updater:
     def __init__(self, model, data, *, half="none", momentum=0.9, weight_decay=1e-4):
         self.device = data.train_images.device
         self.model = model.to(self.device, memory_format=torch.channels_last).train()
+        for module in self.model.modules():
+            if isinstance(module, nn.ReLU):  # what it is given, nobody reads again
+                module.inplace = True
         self.data, self.dtype, self.graph = data, HALF[half], None
         cuda = self.device.type == "cuda"
         self.stream = torch.cuda.Stream(self.device) if cuda else None

@@ -38,7 +38,8 @@ class PadShortcut(nn.Module):
         self.after = out_channels - in_channels - self.before
 
     def forward(self, x):
-        x = x[:, :, :: self.stride, :: self.stride]
+        # Every second pixel, as x[:, :, ::2, ::2]; but this gradient keeps its memory layout.
+        x = F.avg_pool2d(x, 1, self.stride)
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
 

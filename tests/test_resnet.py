@@ -76,6 +76,16 @@ def test_pad_shortcut_takes_every_second_pixel_and_pads_half_and_half():
     assert not y[:, :8].any() and not y[:, 24:].any()
 
 
+def test_pad_shortcut_keeps_the_memory_layout_of_its_gradient():
+    """Where a gradient changes its layout, the ReLU before it takes thirty times as long (CPU)."""
+    x = torch.randn(2, 16, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    y = resnet.PadShortcut(16, 32, stride=2)(x)
+    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(gradient[:, :, ::2, ::2], torch.ones(2, 16, 2, 2))
+    assert gradient.sum() == 2 * 16 * 2 * 2
+
+
 def test_zero_residual_is_the_identity():
     block = resnet.BasicBlock(8, 8, shortcut=resnet.option_a)
     nn.init.zeros_(block.bn2.weight)
