@@ -11,6 +11,7 @@ import functools
 import math
 import numbers
 import random
+import re
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -215,9 +216,28 @@ def number(value, what="the answer", hint=1):
         expect(count == 1, f"Expected one number for {what}, got {show(value)}.", hint)
         value = value.item()
     good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    meant = None if good else _number_in(value)
+    expect(
+        meant is None,
+        f"Expected a number for {what}, got {show(value)}: write {meant}, without quotes, commas "
+        "and units.",
+        None,
+    )
     expect(good, f"Expected a number for {what}, got {show(value)}.", hint)
     expect(math.isfinite(value), f"Expected a finite number for {what}, got {value}.", hint)
     return float(value)
+
+
+def _number_in(value):
+    """What "1,116,416", "12 %" or 1,000 (to Python the tuple (1, 0)) was meant to be, or None."""
+    if isinstance(value, tuple) and len(value) > 1 and all(type(part) is int for part in value):
+        first, *others = value
+        thousands = all(0 <= part < 1000 for part in others)
+        return str(first) + "".join(f"{part:03}" for part in others) if thousands else None
+    if not isinstance(value, str):
+        return None
+    found = re.fullmatch(r"\s*([-+]?\d[\d,_ ]*(\.\d+)?)\D{0,20}", value[:60])
+    return re.sub(r"[,_ ]", "", found[1]) if found else None
 
 
 def tensor(value, shape, what="the result", hint=1):

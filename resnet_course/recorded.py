@@ -13,6 +13,7 @@ import io
 import json
 import re
 import statistics
+import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -152,7 +153,10 @@ def mean_std(runs, name):
 
 
 def provenance(runs):
-    """Command, machine, versions, commit and date of some runs -> one sentence for a caption."""
+    """Date, machine, versions, commit and commands of some runs -> lines of at most 79 characters.
+
+    The commands can be copied into a shell as they are.
+    """
     if not runs:
         raise ValueError("provenance needs at least one run, got none")
     first, last = min(run.started[:10] for run in runs), max(run.started[:10] for run in runs)
@@ -167,7 +171,8 @@ def provenance(runs):
         for run in runs
     )
     date = first if first == last else f"from {first} to {last}"
-    return f"Recorded {date} by {_commands(runs)} on {machines}, {torches}, {commits}."
+    origin = textwrap.wrap(f"Recorded {date} on {machines}, {torches}, {commits}:", 79)
+    return "\n".join(origin + [_for_a_shell(command) for command in _commands(runs)])
 
 
 def _threads(run):
@@ -179,12 +184,12 @@ def _distinct(words):
 
 
 def _commands(runs):
-    """The commands of some runs, networks and seeds put together where the rest is the same."""
+    """The commands of some runs; where only networks and seeds differ, one command for all."""
     groups = {}
     for run in runs:
         rest = re.sub(r" --networks \S+ --seeds \S+", "", run.command)
         groups.setdefault(rest, []).append(run)
-    return _distinct(f"`{_together(rest, group)}`" for rest, group in groups.items())
+    return [_together(rest, group) for rest, group in groups.items()]
 
 
 def _together(rest, group):
@@ -194,6 +199,19 @@ def _together(rest, group):
     networks = " ".join(dict.fromkeys(run.network for run in group))
     seeds = " ".join(str(seed) for seed in sorted({run.seed for run in group}))
     return " --".join([f"{module} --networks {networks} --seeds {seeds}", *options])
+
+
+def _for_a_shell(command):
+    first, rest = " " * 4, " " * 8
+    lines = textwrap.wrap(
+        command,
+        77,  # the backslash comes on top
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return " \\\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,25 @@ def test_no_trace_of_a_machine(path):
     assert not re.search(r"/home/|/root/|/Users/|C:\\\\", text)
 
 
+def test_references_list_what_the_pages_cite_and_nothing_else():
+    def papers(texts):
+        return {paper for text in texts for paper in re.findall(r"arxiv\.org/abs/([\d.]+\d)", text)}
+
+    pages = [p for p in (ROOT / "book").iterdir() if p.suffix in (".ipynb", ".md")]
+    pages += (ROOT / "resnet_course" / "exercises").glob("ch*.py")
+    references = ROOT / "book" / "references.md"
+    cited = papers(page.read_text() for page in pages if page != references)
+    assert cited == papers([references.read_text()])
+
+
+def test_pages_speak_of_chapters_that_exist():
+    numbers = {path.stem[:2] for path in NOTEBOOKS}
+    for page in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]:
+        text = re.sub(r'\\n",\s+"', " ", page.read_text())  # a sentence over two lines of JSON
+        named = re.findall(r"\bchapters? (\d+)(?:(?:,| and| to) (\d+)\b)?", text)
+        assert {n for both in named for n in both if n} <= numbers, page.name
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The package as a wheel."""

@@ -96,11 +96,12 @@ def test_mean_std():
         recorded.mean_std([], "test_error")
 
 
-def test_provenance_is_one_sentence():
+def test_provenance_of_runs_that_differ_in_network_and_seed_is_one_command():
     runs = [make(network, seed) for network in ("plain-20", "plain-56") for seed in (1, 0)]
     assert recorded.provenance(runs) == (
-        "Recorded 2026-11-24 by `python -m resnet_course.reproduce --networks plain-20 plain-56 "
-        "--seeds 0 1 --lr 0.1` on A Processor (1 thread), torch 2.15.0, commit 0123456789."
+        "Recorded 2026-11-24 on A Processor (1 thread), torch 2.15.0, commit 0123456789:\n"
+        "    python -m resnet_course.reproduce --networks plain-20 plain-56 --seeds 0 \\\n"
+        "        1 --lr 0.1"
     )
 
 
@@ -112,10 +113,11 @@ def test_provenance_names_every_origin():
         make(commit={"hash": "f" * 40, "changed": True}),
     ]
     assert recorded.provenance(runs) == (
-        "Recorded from 2026-11-24 to 2026-12-01 by `python -m resnet_course.reproduce --networks "
-        "plain-20 --seeds 0 --lr 0.1` and `python a.py` on A Processor (1 thread) and A GPU, "
-        "torch 2.15.0, commit 0123456789 and version 0.1.0, code c0de and commit ffffffffff with "
-        "changes."
+        "Recorded from 2026-11-24 to 2026-12-01 on A Processor (1 thread) and A GPU,\n"
+        "torch 2.15.0, commit 0123456789 and version 0.1.0, code c0de and commit\n"
+        "ffffffffff with changes:\n"
+        "    python -m resnet_course.reproduce --networks plain-20 --seeds 0 --lr 0.1\n"
+        "    python a.py"
     )
     with pytest.raises(ValueError, match="at least one run"):
         recorded.provenance([])
@@ -170,7 +172,10 @@ def test_a_recorded_file_is_in_order(path):
         assert run.diverged or run.updates == run.config["updates"]
         assert run.commit is None or re.fullmatch(r"[0-9a-f]{40}", run.commit["hash"])
         assert len(json.dumps(recorded.as_logged(run))) < 30_000
-        assert recorded.provenance([run]).endswith(".")
+        lines = recorded.provenance([run]).splitlines()
+        assert max(map(len, lines)) <= 79 and lines[0].startswith("Recorded ")
+        command = " ".join(line.strip(" \\") for line in lines if line.startswith("    "))
+        assert command == run.command
 
 
 def test_the_folder_of_a_checkout():
