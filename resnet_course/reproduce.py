@@ -391,6 +391,7 @@ def start(options, caught):
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True  # shapes never change
+    _fast.keep_freed_memory()
     images = load_images(options)
     configs = configurations(options, images)
     if options.plan:

@@ -1,5 +1,6 @@
 """The command line that repeats the paper: what it computes, and that nothing breaks it."""
 
+import ctypes
 import json
 import math
 import os
@@ -476,6 +477,24 @@ def test_a_digits_run_is_the_run_of_fit(tmp_path):
         assert training.curves[name] == pytest.approx(getattr(history, name), abs=0.01)
     for ours, theirs in zip(training.updater.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.pythonapi, "mallopt"), reason="the setting is glibc's")
+def test_memory_that_was_freed_is_used_again():
+    """Twenty tensors of 64 MB, one after the other: none asks the system for new pages."""
+    program = """
+import resource, torch
+from resnet_course import _fast
+_fast.keep_freed_memory()
+def make(count):
+    for _ in range(count):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = make(40)
+print((make(20) - before) * resource.getpagesize() / 2**26)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert float(ran.stdout) < 2, ran.stderr
 
 
 def test_overfits_one_batch(tiny):
