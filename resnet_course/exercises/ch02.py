@@ -150,10 +150,10 @@ def predict_padding(attempt, measured):
             1,
         )
     expect(abs(guess - 2 / 3) < 0.04, f"{facts}: count the places inside the map, of nine.", 1)
-    lost = (2 / 3) ** 18
+    lost = (2 / 3) ** 17
     return (
-        f"measured {measured:.3f}, you predicted {guess:.3g}. The 18 convolutions of plain-56's "
-        f"last stage leave (2/3)^18 = {lost:.1g} of a signal."
+        f"measured {measured:.3f}, you predicted {guess:.3g}. The 17 convolutions of plain-56 "
+        f"that read 2 × 2 maps leave (2/3)^17 = {lost:.1g} of a signal."
     )
 
 
@@ -385,7 +385,7 @@ def growth(attempt):
 QUIZ = [
     Question(
         "In a sigmoid network with 20 layers, PyTorch's default weights and no BN, all activations "
-        "are near 0.5, in every layer. Is the signal well?",
+        "are near 0.5, in every layer. Does the signal get through?",
         [
             (
                 "Yes: the activations neither vanish nor explode.",
@@ -417,7 +417,7 @@ QUIZ = [
             (
                 "The outputs stay the same, these weights' gradients become a tenth.",
                 "BN cancels the 10. A small change of a weight that is 10 times larger matters a "
-                "tenth as much.",
+                "tenth as much. Chapter 05 measures it.",
             ),
         ],
         right=2,
@@ -428,7 +428,7 @@ QUIZ = [
         [
             (
                 "No: it only shortens, and all by the same factor.",
-                "Clipping is against steps that are too long. It never lengthens one.",
+                "Clipping is against gradients that are too long. It never lengthens one.",
             ),
             (
                 "Yes: it brings every layer's gradient to norm 1.",
@@ -461,22 +461,24 @@ QUIZ = [
         right=1,
     ),
     Question(
-        "Which sentence about plain networks with BN and ReLU does this chapter support?",
+        "Twenty linear layers with ReLU and far too small weights: on its way back, the gradient "
+        "is multiplied by 0.08 in each layer. You put BN before every ReLU. What does the gradient "
+        "do now, before any update?",
         [
             (
-                "BN keeps signals and gradients healthy, so depth is no problem.",
-                "The signals, yes. The gradients grow by about 1.2 per layer towards the input at "
-                "the start.",
+                "It vanishes as before: BN acts on the forward signal only.",
+                "BN divides small signals by their small size. The gradient comes back through the "
+                "same division, which makes up for the small weights.",
             ),
             (
-                "Gradients explode at initialization, and that is why deep ones train badly.",
-                "The first half was measured. But most of it is gone after some updates, and the "
-                "cause is contested.",
+                "It is level: BN sets the factor of every layer to 1.",
+                "It sets the *signal's* variance to 1. Nothing does the same for the gradient; its "
+                "factor comes out above 1.",
             ),
             (
-                "Gradients grow towards the input at initialization, and much less after some "
-                "updates.",
-                "Both measured here. It names no cause.",
+                "It no longer vanishes. It grows by 1.2 per layer towards the input.",
+                "The weights' size cancels. What remains is ReLU's own factor, for any "
+                "initialization.",
             ),
         ],
         right=2,

@@ -324,7 +324,8 @@ QUIZ = [
                 "measurement does not show.",
             ),
             (
-                "At the start they grow towards the input; after a few updates they shrink.",
+                "At the start they grow towards the input; after 65 updates they are smaller "
+                "there.",
                 "That is what was measured, and no more.",
             ),
         ],

@@ -502,7 +502,7 @@ QUIZ = [
         right=2,
     ),
     Question(
-        "Which sentence is true of the block of 2015?",
+        "Which sentence is true of the paper's block?",
         [
             (
                 "Its shortcut guarantees that gradients do not vanish.",

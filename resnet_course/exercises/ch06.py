@@ -123,52 +123,127 @@ def _on_meta(depth):
 
 @exercise(
     "6.3",
-    expects="a number of parameters",
-    right="1,116,416, and PyTorch counts the same; 92 % of it is in the seven convolutions from "
-    "128 to 128 channels.",
+    expects="a function of costs, batch, memory and limit",
+    right="some two hundred random tables and budgets.",
 )
-def stage_parameters(attempt):
-    """The parameters of `layer2` of ResNet-34: four basic blocks, 64 -> 128 channels."""
-    got = number(attempt, "the parameters")
-    wanted = probe.count_parameters(_on_meta(34).layer2)
-    norms, wide, narrow, shortcut = 9 * 256, 9 * 128 * 128, 9 * 64 * 128, 64 * 128
-    known = [
-        (wanted - norms - shortcut, "neither batch norm nor the shortcut is counted"),
-        (wanted - norms, "batch norm is missing: a γ and a β for each channel"),
-        (wanted - norms // 2, "batch norm has a γ *and* a β for each channel"),
-        (wanted + norms, "running mean and variance are not learned; they are no parameters"),
-        (wanted + norms + 9, "a state dict also holds running statistics, which are not learned"),
-        (wanted - shortcut - 256, "the shortcut of the first block is missing"),
-        (wanted - 256, "the batch norm on the shortcut is missing"),
-        (wanted - shortcut, "the shortcut's batch norm is counted, but not its convolution"),
-        (wanted + wide - narrow, "the very first convolution still reads 64 channels, not 128"),
-        (wanted - 3 * (wide - narrow), "only the first block reads 64 channels, the others 128"),
-        (
-            wanted + 8 * shortcut,
-            "the shortcut is a 1 × 1 convolution, 1 number for each pair of channels",
-        ),
-        (wanted + 3 * (shortcut + 256), "only the first block's shortcut has parameters"),
-        (wanted + 3 * (128 * 128 + 256), "only the first block's shortcut has parameters at all"),
-        (wanted + 9 * 128, "a convolution before batch norm has no bias"),
-        (wanted + 8 * 128, "a convolution before batch norm carries no bias"),
-        (
-            8 * wide,
-            "eight equal convolutions, but the very first one reads 64 channels; and there is more "
-            "in a block than its 3 × 3 convolutions",
-        ),
-        (6 * wide + 2 * narrow, "only *one* convolution reads 64 channels; and there is more"),
-        (4 * 230_144, "that is four times the first block; the others read 128 channels"),
-        (230_144, "that is the first block alone, and the stage has four"),
-        (525_568, "that is ResNet-18's stage; ResNet-34 has four blocks there"),
-        (6_822_400, "that is `layer3`"),
-        (221_952, "that is `layer1`, the stage with 64 channels"),
-    ]
-    reason = next((why for count, why in known if count == got), None)
-    if reason is None and got < 20_000:
-        reason = "a 3 × 3 convolution from 128 to 128 channels alone has 147,456"
-    reason = reason or "write down each layer of both kinds of block, and add"
-    got = f"{got:,.0f}" if abs(got) < 1e9 else f"{got:.2g}"
-    expect(got == f"{wanted:,}", f"You have {got}: {reason}.", 2)
+def deepest_that_fits(attempt, costs):
+    """(costs, batch, bytes, multiply-adds) -> the deepest network that fits both budgets."""
+    expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
+    asked = [_random_budget(memory_of) for memory_of in MEMORY.values() for _ in range(16)]
+    got = [_chosen(attempt, *question) for question in asked]
+    expect(
+        any(depth is not None for depth in got),
+        "The function returned None, or found that nothing fits, for every table: does it end "
+        "with `return`?",
+    )
+    wanted = [CHOICES["right"](*question) for question in asked]
+    if got != wanted:
+        expect(False, _why_choice(asked, got, wanted), 2)
+    (many, few) = (CHOICES["right"](costs, batch, 3e9, 5e9) for batch in (32, 16))
+    return (
+        f"{len(asked)} random tables and budgets. For 3 GB and 5 G it is ResNet-{many} with 32 "
+        f"images, and ResNet-{few} with 16: the batch, too, belongs to the budget."
+    )
+
+
+MEMORY = {  # of parameters, kept bytes and batch: the right one, and what is often written
+    "right": lambda p, k, n: 12 * p + n * k,
+    "weights alone": lambda p, k, n: 4 * p + n * k,
+    "no momentum": lambda p, k, n: 8 * p + n * k,
+    "as with Adam": lambda p, k, n: 16 * p + n * k,
+    "no bytes": lambda p, k, n: 3 * p + n * k,
+    "parameters as bytes": lambda p, k, n: p + n * k,
+    "kept alone": lambda p, k, n: n * k,
+    "nothing kept": lambda p, k, n: 12 * p,
+    "one image": lambda p, k, n: 12 * p + k,
+    "all times the batch": lambda p, k, n: n * (12 * p + k),
+    "bytes twice": lambda p, k, n: 12 * p + 4 * n * k,
+    "kept three times": lambda p, k, n: 12 * p + 3 * n * k,
+    "no memory": lambda p, k, n: 0,
+}
+
+
+def _random_budget(memory_of):
+    """A table whose costs grow with depth, and budgets that at least the first row fits."""
+    depths = sorted(random.sample(range(10, 200), 5))
+    parameters, cost, kept = (
+        sorted(random.randint(low, high) for _ in depths)
+        for low, high in ((5_000_000, 80_000_000), (10**9, 12 * 10**9), (2 * 10**7, 2 * 10**8))
+    )
+    table = dict(zip(depths, zip(parameters, cost, kept, strict=True), strict=True))
+    batch, i = random.choice([1, 2, 4, 8, 16, 32]), random.randrange(5)
+    least = MEMORY["right"](parameters[0], kept[0], batch)
+    memory = max(least, memory_of(parameters[i], kept[i], batch))
+    return table, batch, int(1.001 * memory) + 1, int(1.05 * random.choice([*cost, cost[-1]]))
+
+
+def _chosen(attempt, costs, *budget):
+    """The depth that the attempt chooses, or None when it finds that nothing fits."""
+    try:
+        got = attempt(dict(costs), *budget)
+    except ValueError as error:
+        if "empty" not in str(error):  # max() of nothing
+            raise
+        got = None
+    if got is None:
+        return None
+    depth = number(got, "the depth")
+    expect(
+        depth in costs,
+        f"Expected one of the depths of the table, {', '.join(map(str, costs))}, got {depth:g}.",
+    )
+    return int(depth)
+
+
+def _choose(memory_of, cost_of=lambda cost, batch: cost, fits=all, pick=max):
+    def choose(costs, batch, memory, limit):
+        good = [
+            depth
+            for depth, (parameters, cost, kept) in costs.items()
+            if fits((memory_of(parameters, kept, batch) <= memory, cost_of(cost, batch) <= limit))
+        ]
+        return pick(good, default=None)
+
+    return choose
+
+
+CHOICES = {
+    **{name: _choose(memory_of) for name, memory_of in MEMORY.items()},
+    "limit of a batch": _choose(MEMORY["right"], cost_of=lambda cost, batch: batch * cost),
+    "no limit": _choose(MEMORY["right"], cost_of=lambda cost, batch: 0),
+    "either": _choose(MEMORY["right"], fits=any),
+    "shallowest": _choose(MEMORY["right"], pick=min),
+}
+
+
+def _why_choice(asked, got, wanted):
+    why = {
+        "weights alone": "training keeps a gradient and a momentum beside each weight",
+        "no momentum": "weights and gradients are counted, the momentum is not",
+        "as with Adam": "four numbers for each parameter is what Adam keeps; momentum needs three",
+        "no bytes": "a parameter is a number of 4 bytes, and the budget is in bytes",
+        "parameters as bytes": "three numbers of 4 bytes are kept for each parameter, not one byte",
+        "kept alone": "weights, gradients and momentum need memory, too",
+        "nothing kept": "what is kept for the backward pass is missing",
+        "one image": "what is kept for the backward pass is kept for every image of the batch",
+        "all times the batch": "weights, gradients and momentum are there once, not once per image",
+        "bytes twice": "what is kept is in bytes already",
+        "kept three times": "gradient and momentum belong to the parameters; a map is kept once",
+        "limit of a batch": "the limit of multiply-adds is for one image, whatever the batch",
+        "no limit": "the limit of multiply-adds was not asked",
+        "no memory": "the memory was not asked",
+        "either": "*both* budgets must hold, not one of them",
+        "shallowest": "that is the shallowest network that fits; the deepest was asked for",
+    }
+    answers = {name: [CHOICES[name](*question) for question in asked] for name in why}
+    reason = next((why[name] for name, given in answers.items() if given == got), None)
+    reason = reason or "add 12 bytes for each parameter and what each image keeps, then compare"
+    i = next(i for i, depth in enumerate(got) if depth != wanted[i])
+    _, batch, memory, limit = asked[i]
+    return (
+        f"With {batch} image{'s' * (batch > 1)}, {memory / 1e9:.2f} GB and {limit / 1e9:.1f} G "
+        f"multiply-adds expected {wanted[i]}, got {got[i] or 'nothing that fits'}: {reason}."
+    )
 
 
 @exercise(

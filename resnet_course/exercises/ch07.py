@@ -481,9 +481,9 @@ QUIZ = [
         "the small rate from the start?",
         [
             (
-                "Because large steps cover the distance first.",
-                "At the small rate the same number of updates goes about a tenth as far. Small "
-                "steps settle what large ones have reached.",
+                "Because the large rate covers the distance first.",
+                "At the small rate the same number of updates goes about a tenth as far. It "
+                "settles what the large one has reached.",
             ),
             (
                 "Because at a small rate the gradients vanish on their way.",
@@ -497,21 +497,21 @@ QUIZ = [
         right=0,
     ),
     Question(
-        "Early in training, a residual-56 shows 4 % running training error and 31 % in evaluation "
-        "mode on the same images. What is the likeliest reason?",
+        "One paper plots training error as it runs: in training mode, on augmented images. Another "
+        "measures it after each epoch: in evaluation mode, on the images as they are. Its network "
+        "ends at 4 %, the first one's at 6 %. Which network fits the training images better?",
         [
             (
-                "It overfits: evaluation mode shows what it has not learned.",
-                "Both numbers are from training images.",
+                "The second: 4 % is less than 6 %.",
+                "Its images were easier, and its weights those of the *end* of the epoch.",
             ),
             (
-                "The running statistics lag behind weights that change fast.",
-                "In evaluation mode batch norm uses averages over past batches, made by older "
-                "weights. Later the gap closes.",
+                "The curves cannot tell.",
+                "Mode, images and weights differ. Measure both networks in the same way.",
             ),
             (
-                "It is a bug, for on the same images the two must agree.",
-                "They answer different questions, and agree only once the weights move slowly.",
+                "Either way the same: at the end of training the two errors agree.",
+                "With augmentation they need not: the running error is over harder images.",
             ),
         ],
         right=1,

@@ -1,12 +1,14 @@
 """Answers to the exercises of chapter 06."""
 
 import copy
+import random
 
 import torch
 from bank import Bank
 from torch import nn
 
 from resnet_course import resnet
+from resnet_course.exercises.ch06 import CHOICES
 
 
 def depth(kind, blocks, basic=2, bottleneck=3, outside=2):
@@ -183,6 +185,35 @@ def norm_first(in_channels, out_channels):
     )
 
 
+COSTS = {  # depth: parameters, multiply-adds and kept bytes of one image of 224 x 224
+    18: (11_689_512, 1_814_073_344, 21_575_680),
+    34: (21_797_672, 3_663_761_408, 31_610_880),
+    50: (25_557_032, 4_089_184_256, 85_299_200),
+    101: (44_549_160, 7_801_405_440, 126_242_816),
+    152: (60_192_808, 11_513_626_624, 176_820_224),
+}
+
+
+def choose_in_a_loop(costs, batch, memory, limit):
+    deepest = 0
+    for depth, (parameters, cost, kept) in costs.items():
+        if 12 * parameters + batch * kept < memory and cost < limit:
+            deepest = max(deepest, depth)
+    return deepest
+
+
+def choose_backwards(costs, batch, memory, limit):
+    for depth in sorted(costs, reverse=True):
+        parameters, cost, kept = costs.pop(depth)
+        if cost <= limit and 4 * (3 * parameters) + kept * batch <= memory:
+            return depth
+    return None
+
+
+def choose_or_fail(costs, batch, memory, limit):
+    return max(d for d, (p, m, k) in costs.items() if batch * (12 * p + k) <= memory and m <= limit)
+
+
 BANKS = {
     "depth_of": Bank(
         right=[
@@ -231,35 +262,38 @@ BANKS = {
             (4, "Expected a list of six sides, got 4"),
         ],
     ),
-    "stage_parameters": Bank(
-        right=[1_116_416, 1_116_416.0, torch.tensor(1_116_416), 230_144 + 3 * 295_424],
-        wrong=[
-            (1_116_416 - 2_304, "a γ and a β for each channel"),
-            (1_116_416 - 1_152, "a γ *and* a β"),
-            (1_116_416 + 2_304, "they are no parameters"),
-            (1_116_416 - 8_192 - 256, "shortcut of the first block is missing"),
-            (1_116_416 - 256, "batch norm on the shortcut is missing"),
-            (1_116_416 - 8_192, "but not its convolution"),
-            (1_116_416 - 2_304 - 8_192, "neither batch norm nor the shortcut"),
-            (1_116_416 + 73_728, "very first convolution still reads 64"),
-            (1_116_416 - 3 * 73_728, "only the first block reads 64"),
-            (1_116_416 + 8 * 8_192, "1 number for each pair"),
-            (
-                1_116_416 + 3 * (16_384 + 256),
-                "only the first block's shortcut has parameters at all",
+    "deepest_that_fits": Bank(
+        given=(COSTS,),
+        right=[
+            choose_in_a_loop,
+            lambda costs, batch, memory, limit: torch.tensor(
+                choose_in_a_loop(costs, batch, memory, limit)
             ),
-            (1_116_416 + 9 * 128, "before batch norm has no bias"),
-            (1_116_416 + 2_304 + 9, "a state dict also holds"),
-            (8 * 147_456, "eight equal convolutions"),
-            (6 * 147_456 + 2 * 73_728, "only *one* convolution"),
-            (4 * 230_144, "four times the first block"),
-            (230_144, "the first block alone"),
-            (525_568, "ResNet-18's stage"),
-            (6_822_400, "that is `layer3`"),
-            (221_952, "that is `layer1`"),
-            (1_000, "alone has 147,456"),
-            (1_000_000, "each layer of both kinds"),
-            ("a million", "Expected a number"),
+            choose_backwards,
+        ],
+        wrong=[
+            (CHOICES["weights alone"], "a gradient and a momentum beside each weight"),
+            (CHOICES["no momentum"], "the momentum is not"),
+            (CHOICES["as with Adam"], "what Adam keeps"),
+            (CHOICES["no bytes"], "a number of 4 bytes, and the budget is in bytes"),
+            (CHOICES["parameters as bytes"], "not one byte"),
+            (CHOICES["kept alone"], "momentum need memory, too"),
+            (CHOICES["nothing kept"], "for the backward pass is missing"),
+            (CHOICES["one image"], "kept for every image"),
+            (CHOICES["all times the batch"], "not once per image"),
+            (choose_or_fail, "not once per image"),
+            (CHOICES["bytes twice"], "in bytes already"),
+            (CHOICES["kept three times"], "a map is kept once"),
+            (CHOICES["limit of a batch"], "for one image, whatever the batch"),
+            (CHOICES["no limit"], "of multiply-adds was not asked"),
+            (CHOICES["no memory"], "the memory was not asked"),
+            (CHOICES["either"], "not one of them"),
+            (CHOICES["shallowest"], "the shallowest network that fits"),
+            (lambda costs, *_: random.choice(list(costs)), "then compare"),
+            (lambda *_: 0, "one of the depths of the table"),
+            (lambda *_: "ResNet-34", "Expected a number for the depth"),
+            (lambda *_: None, "end with `return`"),
+            (34, "Expected a function"),
         ],
     ),
     "mended_stage": Bank(
