@@ -583,7 +583,7 @@ QUIZ = [
         [
             (
                 "The paper has the stride on the first 1 × 1 convolution.",
-                "Then the first 1 × 1 convolution of three blocks works on a quarter of the pixels.",
+                "Then the first 1 × 1 convolution of three blocks has a quarter of the pixels.",
             ),
             (
                 "The paper counts a multiply-add as two operations.",
