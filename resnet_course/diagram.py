@@ -10,6 +10,7 @@ from html import escape
 
 from torch import nn
 
+from resnet_course import _html
 from resnet_course._trace import Fork, flat, record, structure
 
 COLOURS = {"conv": "#0072B2", "norm": "#808080", "act": "#D55E00", "merge": "#009E73"}
@@ -99,8 +100,7 @@ def _rect(x, y, width, height, colour, dashed=False):
 
 def _box(ops, lane, named):
     """One or several fused operations in one box. In a lane lines are short, and stacked."""
-    short = {"batch norm": "BN"} if len(ops) > 1 else {}
-    labels = [short.get(op.label, op.label) for op in ops]
+    labels = [_brief(op) if len(ops) > 1 else op.label for op in ops]
     colour = COLOURS.get(ops[0].kind, GREY)
     title = "; ".join(f"{op.name}: {op.detail}" for op in ops if op.detail)
     title = f"<title>{escape(title)}</title>" if title else ""
@@ -212,11 +212,7 @@ class Diagram:
     def _repr_html_(self):
         drawings = "".join(_svg(piece, words) for piece, words in self.panels)
         columns = "columns:2 320px;column-gap:1em" if len(self.panels) > 1 else ""
-        return (
-            '<figure class="course-figure" style="margin:1em 0">'
-            f'<div style="text-align:center;{columns}">{drawings}</div>'
-            f'<figcaption style="opacity:.85">{escape(self.caption)}</figcaption></figure>'
-        )
+        return _html.figure(drawings, f"text-align:center;{columns}", self.caption)
 
     def __repr__(self):
         words = " ".join(words for _, words in self.panels)

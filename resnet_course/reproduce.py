@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -199,12 +198,7 @@ def train_all(configs, images, options, stop):
 
 
 def train_group(configs, images, options, stop):
-    """Train some runs side by side, each in a thread -> whether all are finished.
-
-    Threads are enough: Python only queues the work, and on CUDA every run has its own stream. A
-    single run stays in this thread: in another one OpenMP would keep a second team of threads, and
-    let both teams sleep between operations (a quarter of the time of a step on two cores).
-    """
+    """Train some runs side by side -> whether all are finished."""
     failed = threading.Event()
 
     def go(training):
@@ -214,14 +208,13 @@ def train_group(configs, images, options, stop):
             failed.set()  # the others save and stop
             raise
 
-    with ExitStack() as locks, ThreadPoolExecutor(len(configs)) as pool:
+    with ExitStack() as locks:
         trainings = []
         for config in configs:
             checkpoint = options.out / f"{config.name}.pt"
             locks.enter_context(_log.only_one_process(checkpoint))
             trainings.append(prepare(config, images, checkpoint))
-        run = map if len(configs) == 1 else pool.map
-        list(run(go, trainings))
+        _fast.side_by_side(go, trainings)
     return all(training.finished for training in trainings)
 
 
@@ -301,8 +294,9 @@ def show_list(folders):
         )
     for net, numbers in recorded.PAPER.items():
         error = percent(numbers["test_error"], numbers.get("std"))
-        warmup = 400 if kind_and_depth(net)[1] >= 110 else 0
-        row = f"{'cifar10':8}{net:14}{'A':9}{64_000:8}{0.1:7g}{warmup:8}{numbers['runs']:6}"
+        updates, lr = RECIPES["cifar10"]["iterations"], RECIPES["cifar10"]["lr"]
+        row = f"{'cifar10':8}{net:14}{'A':9}{updates:8}{lr:7g}{warmup_for(net):8}"
+        row += f"{numbers['runs']:6}"
         print(f"{row}   {error}   (paper)")
 
 

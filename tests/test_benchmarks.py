@@ -1,6 +1,7 @@
 """The benchmarks run on tiny sizes, and their arithmetic is right."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -100,3 +101,27 @@ def test_the_time_of_a_cell():
         "iopub.status.idle": "2026-11-24T08:00:02.000000Z",
     }
     assert chapters.cell_seconds(cell) == 1.5
+
+
+def test_contributing_quotes_the_recorded_figures():
+    text = (FOLDER.parent / "CONTRIBUTING.md").read_text()
+    speed, chapters = (
+        json.loads((recorded.folder() / f"{name}.json").read_text())
+        for name in ("training_speed", "chapters")
+    )
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "fp32" in line]
+    rows += [line for line in text.splitlines() if "two runs side by side" in line]
+    quoted = {float(n) for row in rows for n in re.findall(r"[\d.]+", row.split("|", 2)[2])}
+    assert quoted == {round(n) for n in speed["images_per_second"].values()} | {
+        round(n, 2) for n in speed["ratio"].values()
+    }
+    assert f"execute in {chapters['seconds']:.0f} s together" in text
+    longest = max(chapter["longest_cell"] for chapter in chapters["chapters"].values())
+    assert f"the longest cell takes {longest:.0f} s" in text
+
+    learned = {}
+    for run in recorded.runs(data="cifar10-short"):
+        learned.setdefault(run.config["path"], []).append(run)
+    ends = (recorded.mean_std(learned[path], "test_error") for path in ("train.fit", "reproduce"))
+    words = " against ".join(f"{100 * mean:.2f} ± {100 * std:.2f} %" for mean, std in ends)
+    assert words in text
