@@ -7,7 +7,7 @@ import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
-from resnet_course import _log
+from resnet_course.reproduce import logs
 
 
 def parser(description):
@@ -47,9 +47,9 @@ def origin(script, device="cpu"):
         "benchmark": Path(script).stem,
         "command": f"python benchmarks/{Path(script).name}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": _log.hardware(device),
-        "versions": _log.versions(),
-        "commit": _log.commit(),
+        "hardware": logs.hardware(device),
+        "versions": logs.versions(),
+        "commit": logs.commit(),
     }
 
 
@@ -63,7 +63,7 @@ def describe(record):
 
 def save(record, path):
     """The record as JSON, one entry a line."""
-    lines = [f'"{k}": {json.dumps(v, allow_nan=False)}' for k, v in _log.rounded(record).items()]
+    lines = [f'"{k}": {json.dumps(v, allow_nan=False)}' for k, v in logs.rounded(record).items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    _log.write_atomically(path, lambda file: file.write(text.encode()))
+    logs.write_atomically(path, lambda file: file.write(text.encode()))
     print(f"written: {path}")

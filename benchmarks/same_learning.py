@@ -11,21 +11,26 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from _common import describe, origin, parser
 
-from resnet_course import _fast, _log, data, resnet, train
-from resnet_course._training import CURVES, Config, Training
+from resnet_course import data, resnet, train
+from resnet_course.reproduce import fast, logs
+from resnet_course.reproduce.run import CURVES, Config, Training
 
-SHOWN = ("train_error", "test_error")
+SHOWN = ("train_loss", "train_error", "test_error")
 
 
 def short(arrays, train_count, test_count):
     """Evenly spread images: copies of the data may be sorted by class."""
     counts = {"train": train_count, "test": test_count}
-    return {
-        name: values[:: len(values) // counts[name.split("_")[0]]][: counts[name.split("_")[0]]]
-        for name, values in arrays.items()
-    }
+    few = {}
+    for name, values in arrays.items():
+        few[name] = values[fast.spread(len(values), counts[name.split("_")[0]]).numpy()]
+    for part in counts:
+        seen = np.bincount(few[f"{part}_labels"], minlength=10)
+        assert seen.all(), f"classes are missing among the {part} images: {seen}"
+    return few
 
 
 def configuration(images, seed, epochs, half):
@@ -76,8 +81,8 @@ def by_fit(config, images, epochs, log):
     curves = {name: log["curves"][name] for name in ("update", "epoch", "lr")}
     missing = [None] * epochs
     curves |= {name: getattr(history, name, missing) for name in CURVES if name not in curves}
-    train_loss, train_error = _fast.measure(model, images, "train")
-    test_loss, test_error = _fast.measure(model, images, "test")
+    train_loss, train_error = fast.measure(model, images, "train")
+    test_loss, test_error = fast.measure(model, images, "test")
     final = {
         "train_loss": history.train_loss[-1],
         "train_error": history.train_error[-1],
@@ -128,7 +133,8 @@ def compare(runs):
         both = (sum(s * s for s in std.values()) / 2) ** 0.5
         apart = abs(mean["train.fit"] - mean["reproduce"]) / both
         worst = max(worst, apart)
-        text = ", ".join(f"{path} {mean[path]:.2%} ± {std[path]:.2%}" for path in paths)
+        form = ".4f" if name.endswith("loss") else ".2%"
+        text = ", ".join(f"{p} {mean[p]:{form}} ± {std[p]:{form}}" for p in paths)
         print(f"{name}: {text}; {apart:.1f} deviations apart")
     return worst
 
@@ -140,9 +146,9 @@ def main():
     device = train.pick_device()
     counts, epochs, seeds = ((256, 100), 1, 2) if options.quick else ((12_800, 2_000), 3, 3)
     arrays = short(data.cifar10_arrays(options.root), *counts)
-    images = _fast.resident_arrays(arrays, device)
+    images = fast.resident_arrays(arrays, device)
     native = train.native_half(device)
-    half = next(name for name, dtype in _fast.HALF.items() if dtype == native)
+    half = next(name for name, dtype in fast.HALF.items() if dtype == native)
     print(describe(origin(__file__, device)))
     runs = []
     for seed in range(seeds):
@@ -151,7 +157,7 @@ def main():
         runs += [log, by_fit(config, images, epochs, log)]
     compare(runs)
     if options.json:
-        _log.write_runs(options.json, runs)
+        logs.write_runs(options.json, runs)
         print(f"written: {options.json}")
 
 

@@ -15,7 +15,8 @@ from _common import describe, interleave, origin, parser, ratios, save
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from resnet_course import _fast, data, resnet, train
+from resnet_course import data, resnet, train
+from resnet_course.reproduce import fast
 
 BASE = "DataLoader, fp32"
 WARM_UP = 6  # batches; two workers keep four ready
@@ -104,8 +105,8 @@ def by_fit(images, half, size):
 
 def by_reproduce(resident, half, steps, size, runs=1):
     """The path of `reproduce`, with `--jobs` side by side: one thread of Python for each run."""
-    updaters = [_fast.Updater(resnet.cifar_resnet(20), resident, half=half) for _ in range(runs)]
-    chance = _fast.draw_epoch(len(resident.train_labels), torch.Generator(), augment=True)
+    updaters = [fast.Updater(resnet.cifar_resnet(20), resident, half=half) for _ in range(runs)]
+    chance = fast.draw_epoch(len(resident.train_labels), torch.Generator(), augment=True)
     batches = chance.to(resident.train_labels.device).split(size, 1)[:steps]
     for updater in updaters:
         with updater.on_stream():
@@ -122,7 +123,7 @@ def by_reproduce(resident, half, steps, size, runs=1):
 
     def measure():
         started = time.perf_counter()
-        _fast.side_by_side(go, updaters)
+        fast.side_by_side(go, updaters)
         return runs * len(batches) * size / (time.perf_counter() - started)
 
     return measure
@@ -147,12 +148,12 @@ def main():
         torch.backends.cudnn.benchmark = True
     if options.quick:
         steps, size, options.rounds = 2, 16, 1
-    _fast.keep_freed_memory()  # as reproduce does; it helps the others, too
+    fast.keep_freed_memory()  # as reproduce does; it helps the others, too
     native = train.native_half(device)
-    name = next(n for n, dtype in _fast.HALF.items() if dtype == native)
+    name = next(n for n, dtype in fast.HALF.items() if dtype == native)
 
     arrays = random_arrays((steps + 2) * size)
-    resident = _fast.resident_arrays(arrays, device)
+    resident = fast.resident_arrays(arrays, device)
     few = teaching_data(resident)
     contenders = {
         BASE: everybody(arrays, steps, size, device),

@@ -1,9 +1,9 @@
 """The small package behind the course *ResNet from the Ground Up*.
 
-Read it in this order: `resnet` (the networks), `batch_norm`, `data`, `train`, `probe`
-(measurements), `plot`, `diagram`, `explore`. Then `check` and `quiz` (the exercises are in
-`exercises`), and `reproduce` with `recorded` (runs that take longer than a cell). Except for the
-last two, no module knows another; the notebooks put them together.
+The subject stands on top, to be read in this order: `resnet` (the networks), `batch_norm`, `train`,
+`probe` (measurements). Everything else has a room: `data` (what is learned from), `teaching`
+(figures, sliders, checks, quizzes), `exercises` (one module a chapter), `reproduce` (runs that take
+longer than a cell, and their logs).
 """
 
 __version__ = "0.2.0"

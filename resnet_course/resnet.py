@@ -27,8 +27,9 @@ class PadShortcut(nn.Module):
     """Every `stride`-th pixel, with channels of zeros added: a shortcut without parameters.
 
     (N, C_in, H, W) -> (N, C_out, H/s, W/s), half of the new channels before the old ones and
-    half after. The paper does not say where the zeros go; its authors' Torch code puts all of
-    them after. Half and half is the layout of the CIFAR weights most widely published for PyTorch.
+    half after. The paper does not say where the zeros go. Facebook's re-implementation for Torch
+    (fb.resnet.torch) puts all of them after; half and half is the layout of the CIFAR weights most
+    widely published for PyTorch.
     """
 
     def __init__(self, in_channels, out_channels, stride):
@@ -165,6 +166,16 @@ def he_init_(model):
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def leak_(model, slope):
+    """Every ReLU becomes max(x, slope * x), in place; the weights stay. A slope of 0 is ReLU."""
+    if not 0 <= slope <= 1:
+        raise ValueError(f"slope must be between 0 (ReLU) and 1 (the identity), got {slope}")
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU | nn.LeakyReLU):
+                setattr(module, name, nn.LeakyReLU(slope) if slope else nn.ReLU())
 
 
 class ResNet(nn.Module):

@@ -1,6 +1,7 @@
 """Training, written to be read: device, seeds, schedules, `evaluate` and one loop, `fit`."""
 
 import math
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,24 @@ from tqdm.auto import tqdm
 def pick_device():
     """`cuda` when there is one, else `cpu`."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cores():
+    """Cores that this process may use."""
+    mask = getattr(os, "sched_getaffinity", None)  # only on Linux
+    return len(mask(0)) if mask else os.cpu_count() or 1
+
+
+def share_the_cpu(most=2):
+    """Compute with half of the cores, at most `most` -> the number of threads.
+
+    More threads are quicker on a machine that does nothing else, and several times slower as soon
+    as another program runs: threads that have finished their part spin until the last one has, and
+    that one waits for a core (`benchmarks/threads.py`). OMP_NUM_THREADS overrules it.
+    """
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(max(1, min(most, cores() // 2)))
+    return torch.get_num_threads()
 
 
 def seed_everything(seed):

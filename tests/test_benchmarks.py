@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_course import recorded
+from resnet_course.reproduce import recorded
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 

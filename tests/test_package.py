@@ -11,32 +11,66 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted((ROOT / "resnet_course").glob("*.py"))
-COMPOSE = {"reproduce", "_training", "recorded"}  # put modules together, as notebooks do
+PACKAGE = ROOT / "resnet_course"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A room, and the rooms it may import from: every arrow points down. The four modules of the subject
+# know nobody; inside data, teaching and reproduce the files of a room know each other.
+SUBJECT = {"resnet", "batch_norm", "train", "probe"}
+MAY_IMPORT = {
+    **{name: set() for name in SUBJECT},
+    "data": {"data"},
+    "teaching": {"teaching"},
+    "exercises": {*SUBJECT, "data", "teaching", "reproduce"},
+    "reproduce": {*SUBJECT, "data", "reproduce"},
+}
 
 
-def modules_of_ours(tree):
-    """Names of the package's modules that a module imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            path = (node.module or "").removeprefix("resnet_course").strip(".").split(".")
-            if node.level or (node.module or "").startswith("resnet_course"):
-                yield from [alias.name for alias in node.names] if path == [""] else path[:1]
+def room(path):
+    """data/images.py -> "data", resnet.py -> "resnet"."""
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_modules_are_leaves_with_docstrings(path):
-    """Only private parts (names with an underscore) are shared; the rest do not know each other."""
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree)
-    if path.stem not in COMPOSE:
-        assert [name for name in modules_of_ours(tree) if not name.startswith("_")] == []
+def rooms_imported(path):
+    """The rooms of the package that a module imports from, itself included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            here = path.relative_to(ROOT).with_suffix("").parts
+            base = ".".join(here[: len(here) - node.level]) if node.level else ""
+            full = ".".join(filter(None, (base, node.module)))
+            names = [f"{full}.{alias.name}" for alias in node.names]
+        for name in names:
+            package, *rest = name.split(".")
+            if package == "resnet_course" and rest and rest[0] != "__version__":
+                yield rest[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_room_imports_only_from_below(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    if path.parent == PACKAGE and path.stem == "__init__":
+        assert set(rooms_imported(path)) == set()
+    else:
+        assert set(rooms_imported(path)) <= MAY_IMPORT[room(path)]
+
+
+def test_rooms_have_no_private_files():
+    """A room is its own privacy: no underscore says so once more."""
+    names = {path.name for path in MODULES} - {"__init__.py", "__main__.py"}
+    assert not [name for name in names if name.startswith("_")]
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {*SUBJECT, "__init__"}
 
 
 def test_importing_does_nothing():
     code = (
         "import torch; a = torch.get_rng_state(); "
-        "from resnet_course import data, plot, probe, recorded, reproduce, resnet, train; "
+        "from resnet_course import batch_norm, data, probe, resnet, train; "
+        "from resnet_course.reproduce import command_line, recorded; "
+        "from resnet_course.teaching import check, diagram, explore, plot, quiz; "
         "import matplotlib; assert torch.equal(a, torch.get_rng_state()); "
         "assert matplotlib.rcParams['svg.fonttype'] == 'path'"
     )
@@ -132,7 +166,7 @@ def test_new_chapter_fits_and_overwrites_nothing(copy_of_the_repository):
     wrote = sync(folder)
     assert "98_trial" not in wrote.stdout, "the new notebook is in step from the start"
     assert "A name for it" in (folder / "book" / "exercises.md").read_text()
-    pytest_here = [sys.executable, "-m", "pytest", "-q", "tests/test_exercises.py"]
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "tests/exercises/test_exercises.py"]
     tests = run([*pytest_here, "-k", "ch98 and not prints_every"])
     assert tests.returncode == 0, tests.stdout[-3000:]
     assert run(command).returncode == 1 and "nothing was written" in run(command).stderr

@@ -129,3 +129,17 @@ def test_cuda_learns(digits):
         resnet.cifar_resnet(8, in_channels=1), part, 20, 0.05, half=train.native_half("cuda")
     )
     assert history.train_error_eval[-1] < 0.1
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (4, 2), (64, 2)])
+def test_threads_leave_half_of_the_cores_to_others(monkeypatch, cores, threads):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(train, "cores", lambda: cores)
+    try:
+        assert train.share_the_cpu() == threads
+        torch.set_num_threads(3)
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert train.share_the_cpu() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._download import DataUnavailable, fetch, md5, only_one_process, writing
+from .download import DataUnavailable, fetch, md5, only_one_process, writing
 
 FOLDER = "cifar-10-batches-py"  # in the archive, and where torchvision unpacks it
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")

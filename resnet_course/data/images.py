@@ -2,7 +2,7 @@
 
 `digits` is scikit-learn's embedded set of 1,797 handwritten digits: no download, ever.
 `cifar10` is 60,000 colour photographs, downloaded once (170 MB) and kept as one fast file; how it
-gets here is in `_cifar10` and `_download`.
+gets here is in `cifar10_files` and `download`.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional as F
 
-from ._cifar10 import DataUnavailable, cifar10_arrays
+from .cifar10_files import DataUnavailable, cifar10_arrays
 
 CIFAR10_CLASSES = (
     "airplane",

@@ -6,8 +6,8 @@ import random
 import torch
 from torch.nn import functional as F
 
-from resnet_course.check import call, close, exercise, expect, number, show, tensor
-from resnet_course.quiz import Question
+from resnet_course.teaching.check import call, close, exercise, expect, number, show, tensor
+from resnet_course.teaching.quiz import Question
 
 
 def _first(value, known, tolerance, otherwise):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from resnet_course import resnet, train
-from resnet_course.check import call, choice, close, exercise, expect, number, tensor
-from resnet_course.quiz import Question
+from resnet_course.teaching.check import call, choice, close, exercise, expect, number, tensor
+from resnet_course.teaching.quiz import Question
 
 
 @exercise(

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_course import resnet
-from resnet_course.check import call, close, exercise, expect, number, show, tensor
-from resnet_course.quiz import Question
+from resnet_course.teaching.check import call, close, exercise, expect, number, show, tensor
+from resnet_course.teaching.quiz import Question
 
 
 def _lively(block):

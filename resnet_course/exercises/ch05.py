@@ -5,8 +5,17 @@ import math
 import torch
 from torch import nn
 
-from resnet_course.check import Mistake, call, close, exercise, expect, number, show, tensor
-from resnet_course.quiz import Question
+from resnet_course.teaching.check import (
+    Mistake,
+    call,
+    close,
+    exercise,
+    expect,
+    number,
+    show,
+    tensor,
+)
+from resnet_course.teaching.quiz import Question
 
 
 @exercise(

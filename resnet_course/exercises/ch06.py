@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from resnet_course import probe, resnet
-from resnet_course.check import call, close, exercise, expect, number, show
-from resnet_course.quiz import Question
+from resnet_course.teaching.check import call, close, exercise, expect, number, show
+from resnet_course.teaching.quiz import Question
 
 
 @exercise(

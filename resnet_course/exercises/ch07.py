@@ -9,8 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnet_course.check import Mistake, call, close, exercise, expect, number, show, tensor
-from resnet_course.quiz import Question
+from resnet_course.teaching.check import (
+    Mistake,
+    call,
+    close,
+    exercise,
+    expect,
+    number,
+    show,
+    tensor,
+)
+from resnet_course.teaching.quiz import Question
 
 
 @exercise(

@@ -46,6 +46,16 @@ def side_by_side(function, items):
         list(pool.map(function, items))  # raises what a thread has raised
 
 
+def spread(total, count):
+    """`count` different numbers below `total`, evenly spread from the first to the last -> int64.
+
+    Raises ValueError where there are not as many.
+    """
+    if not 1 <= count <= total:
+        raise ValueError(f"count must be between 1 and {total}, got {count}")
+    return torch.arange(count) * total // count
+
+
 @dataclass(frozen=True)
 class Resident:
     """Images on one device, channels last: (N, H, W, C), and labels (N,).
@@ -63,13 +73,16 @@ class Resident:
     std: float
 
     def part(self, name, count=None):
-        """The images and labels called "train" or "test", or `count` of them, evenly spread.
+        """The images and labels called "train" or "test", or at most `count` of them, evenly
+        spread.
 
         Spread, because a copy of the data may be sorted by class.
         """
         images, labels = getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
-        step = max(1, len(labels) // count) if count else 1
-        return images[::step][:count], labels[::step][:count]
+        if count is None:
+            return images, labels
+        chosen = spread(len(labels), min(count, len(labels))).to(labels.device)
+        return images[chosen], labels[chosen]
 
     def standardize(self, images):
         """(N, H, W, C) as stored -> float32 (N, H, W, C)"""
@@ -151,7 +164,7 @@ class Updater:
         self.device = data.train_images.device
         self.model = model.to(self.device, memory_format=torch.channels_last).train()
         for module in self.model.modules():
-            if isinstance(module, nn.ReLU):  # what it is given, nobody reads again
+            if isinstance(module, nn.ReLU | nn.LeakyReLU):  # what it is given, nobody reads again
                 module.inplace = True
         self.data, self.dtype, self.graph = data, HALF[half], None
         cuda = self.device.type == "cuda"

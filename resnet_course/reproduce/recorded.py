@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from resnet_course import resnet
+
 # CIFAR-10 test errors after 64,000 updates, shortcuts of option A (He et al. 2015, table 6). For
 # 110 layers the mean, standard deviation and best of five runs. There are no numbers for plain
 # networks: figure 6 shows their curves, and says that plain-110 stays above 60 %.
@@ -84,9 +86,9 @@ class Run:
 
 def folder():
     """Where logs and weights lie: inside an installed package, or in the book of a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "_recorded"
-    return installed if installed.is_dir() else package.parent / "book" / "recorded"
+    room = Path(__file__).resolve().parent
+    installed = room / "runs"
+    return installed if installed.is_dir() else room.parent.parent / "book" / "recorded"
 
 
 def read(path):
@@ -241,8 +243,6 @@ def pretrained(network, root=None):
     Its weights are stored in half precision and computed with in float32. `preprocessing` makes
     its inputs. Raises `NotRecorded`, also when the file is damaged.
     """
-    from resnet_course import resnet
-
     facts, content = _weights(network, root)
     kind, depth = network.split("-")
     if kind == "plain":

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import torch
 
-from resnet_course import _fast, _log, resnet, train
+from resnet_course import resnet, train
+
+from . import fast, logs
 
 CURVES = ["update", "epoch", "lr", "train_loss", "train_error"]
 CURVES += ["train_error_eval", "test_loss", "test_error"]
@@ -37,10 +39,12 @@ class Config:
     half: str
     evaluate_every: int
     evaluate_train_images: int
+    slope: float = 0.0  # of the ReLU below 0; no run before version 1.0 has another
 
     @property
     def name(self):
         option = f"-{self.shortcut}" if self.shortcut not in (None, "A") else ""
+        option += f"-slope{self.slope:g}" if self.slope else ""
         return f"{self.data}-{self.network}{option}-{self.updates}-updates-seed{self.seed}"
 
     def rate(self, update):
@@ -54,9 +58,10 @@ class Config:
     def differs(self, before):
         """One sentence on the first difference to `before`, a dictionary, or None."""
         for name, value in asdict(self).items():
-            if before.get(name) != value:
+            then = before.get(name, 0.0 if name == "slope" else None)
+            if then != value:
                 return (
-                    f"was made with {name} {before.get(name)}, not {value}: give the same, or "
+                    f"was made with {name} {then}, not {value}: give the same, or "
                     "another folder with --out"
                 )
         return None
@@ -73,12 +78,15 @@ def kind_and_depth(network):
     return found[1], int(found[2])
 
 
-def build(network, shortcut, in_channels):
+def build(network, shortcut, slope, in_channels):
     """The network, with weights drawn from PyTorch's current seed."""
     kind, depth = kind_and_depth(network)
     if kind == "plain":
-        return resnet.cifar_plain(depth, in_channels=in_channels)
-    return resnet.cifar_resnet(depth, in_channels=in_channels, shortcut=shortcut)
+        model = resnet.cifar_plain(depth, in_channels=in_channels)
+    else:
+        model = resnet.cifar_resnet(depth, in_channels=in_channels, shortcut=shortcut)
+    resnet.leak_(model, slope)
+    return model
 
 
 class Training:
@@ -93,8 +101,8 @@ class Training:
     def __init__(self, config, images, checkpoint):
         self.config, self.images, self.checkpoint = config, images, checkpoint
         train.seed_everything(config.seed)
-        model = build(config.network, config.shortcut, images.train_images.shape[3])
-        self.updater = _fast.Updater(
+        model = build(config.network, config.shortcut, config.slope, images.train_images.shape[3])
+        self.updater = fast.Updater(
             model,
             images,
             half=config.half,
@@ -109,7 +117,7 @@ class Training:
         self.seconds = {"training": 0.0, "evaluation": 0.0}
         self.pieces = []
         if checkpoint.exists():
-            self.restore(_log.load_checkpoint(checkpoint))
+            self.restore(logs.load_checkpoint(checkpoint))
 
     @property
     def finished(self):
@@ -118,7 +126,7 @@ class Training:
     def restore(self, saved):
         difference = self.config.differs(saved["config"])
         if difference:
-            raise _log.Refused(f"{self.checkpoint} {difference}")
+            raise logs.Refused(f"{self.checkpoint} {difference}")
         self.updater.load(saved["updater"])
         self.generator.set_state(saved["generator"])
         for name in self.SAVED:
@@ -134,7 +142,7 @@ class Training:
             "generator": self.generator.get_state() if between else self.epoch_start,
             **{name: getattr(self, name) for name in self.SAVED},
         }
-        _log.save_checkpoint(self.checkpoint, content)
+        logs.save_checkpoint(self.checkpoint, content)
 
     def tick(self, what):
         """Book the time since the last tick as "training" or "evaluation"."""
@@ -180,7 +188,7 @@ class Training:
     def draw(self):
         self.epoch_start = self.generator.get_state()
         labels = self.images.train_labels
-        chance = _fast.draw_epoch(len(labels), self.generator, self.config.augment)
+        chance = fast.draw_epoch(len(labels), self.generator, self.config.augment)
         self.chance = chance.to(labels.device)
 
     def evaluate(self):
@@ -189,8 +197,8 @@ class Training:
         self.tick("training")
         model, half = self.updater.model, self.updater.autocast
         count = self.config.evaluate_train_images
-        _, train_error = _fast.measure(model, self.images, "train", count, half)
-        test_loss, test_error = _fast.measure(model, self.images, "test", None, half)
+        _, train_error = fast.measure(model, self.images, "train", count, half)
+        test_loss, test_error = fast.measure(model, self.images, "test", None, half)
         rate = self.config.rate(self.update - 1)
         epoch = round(self.update / self.per_epoch, 3)
         point = (self.update, epoch, rate, loss, error, train_error, test_loss, test_error)
@@ -217,7 +225,7 @@ class Training:
         with self.updater.on_stream():
             final, responses = self.final(), {}
             if self.config.data == "cifar10":
-                responses = _fast.layer_responses(self.updater.model, self.images)
+                responses = fast.layer_responses(self.updater.model, self.images)
         self.tick("evaluation")
         config, (kind, depth) = asdict(self.config), kind_and_depth(self.config.network)
         return {
@@ -235,19 +243,19 @@ class Training:
             "layer_response_std": responses,
             "seconds": self.seconds,
             "pieces": self.pieces,
-            "versions": _log.versions(),
-            "hardware": _log.hardware(self.updater.device),
-            "commit": _log.commit(),
-            "code": _log.code_digest(),
+            "versions": logs.versions(),
+            "hardware": logs.hardware(self.updater.device),
+            "commit": logs.commit(),
+            "code": logs.code_digest(),
             "command": command(self.config, self.per_epoch),
             "started": self.pieces[0]["started"],
-            "images": _log.images_digest(self.images.train_images),
+            "images": logs.images_digest(self.images.train_images),
         }
 
     def final(self):
         """The numbers at the end: float32, all images, besides the last running figures."""
-        train_loss, train_error = _fast.measure(self.updater.model, self.images, "train")
-        test_loss, test_error = _fast.measure(self.updater.model, self.images, "test")
+        train_loss, train_error = fast.measure(self.updater.model, self.images, "train")
+        test_loss, test_error = fast.measure(self.updater.model, self.images, "test")
         return {
             "train_loss": self.curves["train_loss"][-1],
             "train_error": self.curves["train_error"][-1],
@@ -265,6 +273,7 @@ def command(config, per_epoch):
         f"--networks {config.network} --seeds {config.seed} --data {config.data}",
         f"--iterations {config.updates}" if rest else f"--epochs {epochs}",
         f"--shortcut {config.shortcut}" if config.shortcut not in (None, "A") else "",
+        f"--slope {config.slope:g}" if config.slope else "",
         f"--batch-size {config.batch_size} --lr {config.lr:g} --schedule {config.schedule}",
         f"--warmup {config.warmup}",
         f"--{'' if config.augment else 'no-'}augment --half {config.half}",

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy
 import torch
 
-from resnet_course._html import marked
+from .markup import marked
 
 LOOK = {  # status: (mark, words, colour of the bar; contrast 3 : 1 on light and dark ground)
     "open": ("○", "not attempted yet", "#808080"),
@@ -138,7 +138,8 @@ def _copied(thing):
 
 def _explain(error, expects):
     """One sentence for an exception: what, and at which line of the learner's cell."""
-    outside = (str(Path(__file__).parent), "site-packages", str(Path(traceback.__file__).parent))
+    package, python = Path(__file__).parent.parent, Path(traceback.__file__).parent
+    outside = (str(package), "site-packages", str(python))
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith("<frozen")]
     own = [f for f in own if not any(place in f.filename for place in outside)]

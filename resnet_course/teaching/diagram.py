@@ -10,8 +10,8 @@ from html import escape
 
 from torch import nn
 
-from resnet_course import _html
-from resnet_course._trace import Fork, flat, record, structure
+from . import markup
+from .trace import Fork, flat, record, structure
 
 COLOURS = {"conv": "#0072B2", "norm": "#808080", "act": "#D55E00", "merge": "#009E73"}
 GREY = "#808080"
@@ -212,7 +212,7 @@ class Diagram:
     def _repr_html_(self):
         drawings = "".join(_svg(piece, words) for piece, words in self.panels)
         columns = "columns:2 320px;column-gap:1em" if len(self.panels) > 1 else ""
-        return _html.figure(drawings, f"text-align:center;{columns}", self.caption)
+        return markup.figure(drawings, f"text-align:center;{columns}", self.caption)
 
     def __repr__(self):
         words = " ".join(words for _, words in self.panels)

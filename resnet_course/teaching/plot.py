@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet_course import _html
+from . import markup
 
 # Okabe and Ito's colours for all kinds of colour vision (https://jfly.uni-koeln.de/color/): the
 # ones with a contrast of at least 3 to 1 against white and against the dark page.
@@ -134,7 +134,7 @@ class Shown:
             for number, figure in enumerate(self.figures, 1)
         )
         row = "display:flex;flex-wrap:wrap;gap:1em;justify-content:center"
-        return _html.figure(panels, row, self.caption)
+        return markup.figure(panels, row, self.caption)
 
     def __repr__(self):
         return f"Figure: {self.caption}\n({self.alt})"

@@ -6,7 +6,7 @@ They work by keyboard and with screen readers, in the built page, in Jupyter and
 import hashlib
 from dataclasses import dataclass
 
-from resnet_course._html import marked
+from .markup import marked
 
 STYLE = """<style>
 .course-quiz fieldset{border:1px solid #808080;border-radius:6px;margin:1em 0;padding:.5em 1em}

@@ -23,9 +23,10 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_course import _cifar10, _download, data
-from resnet_course._cifar10 import CIFAR10, Archive, cifar10_arrays
-from resnet_course._download import DataUnavailable
+from resnet_course import data
+from resnet_course.data import cifar10_files, download
+from resnet_course.data.cifar10_files import CIFAR10, Archive, cifar10_arrays
+from resnet_course.data.download import DataUnavailable
 
 PER_BATCH = 5
 FOLDER = "cifar-10-batches-py"
@@ -285,7 +286,7 @@ def test_silent_server_times_out(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(DataUnavailable, match="timed out"):
-            _download.fetch(tmp_path / TAR, [f"http://127.0.0.1:{port}/"], 10, "0", timeout=0.2)
+            download.fetch(tmp_path / TAR, [f"http://127.0.0.1:{port}/"], 10, "0", timeout=0.2)
 
 
 # The disk
@@ -332,7 +333,7 @@ def test_full_disk_while_making_the_fast_copy(server, tmp_path, capsys):
 def test_full_disk_without_mounting():
     with (
         pytest.raises(DataUnavailable, match="the disk is full"),
-        _download.writing("folder"),
+        download.writing("folder"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -453,7 +454,7 @@ def test_pickle_that_runs_a_command_is_refused(tmp_path):
     evil = {**BATCHES, "data_batch_2": attack}
     (tmp_path / TAR).write_bytes(pack(evil))
     with pytest.raises(DataUnavailable, match=r"asks for os\.mkdir, which no image needs"):
-        _cifar10._read(tmp_path / TAR, describe(pack(evil), evil))
+        cifar10_files._read(tmp_path / TAR, describe(pack(evil), evil))
     assert not hacked.exists()
 
 
@@ -482,7 +483,7 @@ def test_members_are_never_written_to_the_disk(copy):
 
 SCRIPT = """
 import sys
-from resnet_course._cifar10 import Archive, cifar10_arrays
+from resnet_course.data.cifar10_files import Archive, cifar10_arrays
 arrays = cifar10_arrays(sys.argv[1], eval(sys.argv[2]))
 print(arrays["train_images"].sum(), arrays["test_labels"].sum())
 """

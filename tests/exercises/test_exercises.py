@@ -11,9 +11,9 @@ import numpy
 import pytest
 import torch
 
-from resnet_course import check
+from resnet_course.teaching import check
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "tests" / "exercises").glob("ch*.py"))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_course import _log, recorded
+from resnet_course.reproduce import recorded
+from resnet_course.reproduce.logs import write_runs
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(network="plain-20", seed=0, **changed):
@@ -47,8 +48,8 @@ def make(network="plain-20", seed=0, **changed):
 def logs(tmp_path):
     """A folder with one log of several runs, one of a single run, and a file of another kind."""
     plain = [make(seed=seed) for seed in (2, 0, 1)]
-    _log.write_runs(tmp_path / "plain.json", map(recorded.as_logged, plain))
-    _log.write_runs(tmp_path / "other.json", [recorded.as_logged(make("residual-56"))])
+    write_runs(tmp_path / "plain.json", map(recorded.as_logged, plain))
+    write_runs(tmp_path / "other.json", [recorded.as_logged(make("residual-56"))])
     (tmp_path / "pretrained.json").write_text("{}")
     return tmp_path
 

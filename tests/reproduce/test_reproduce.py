@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_course import _fast, _log, data, recorded, reproduce, resnet, train
-from resnet_course._training import Training
+from resnet_course import data, resnet, train
+from resnet_course.reproduce import command_line, fast, logs, recorded
+from resnet_course.reproduce.run import Training
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ["--networks", "residual-8", "--batch-size", "50", "--half", "none"]
 RECIPE += ["--threads", "1", "--device", "cpu"]
 
@@ -39,9 +40,10 @@ def arrays(root=None):
 '''
 PROGRAM = f"""{TINY}
 import sys
-from resnet_course import data, reproduce
+from resnet_course import data
+from resnet_course.reproduce import command_line
 data.cifar10_arrays = arrays
-sys.exit(reproduce.main(sys.argv[1:]))
+sys.exit(command_line.main(sys.argv[1:]))
 """
 
 
@@ -58,18 +60,19 @@ def tiny(monkeypatch):
     """CIFAR-10 is 300 images in this process -> `Resident`"""
     namespace = {}
     exec(TINY, namespace)
-    monkeypatch.setattr(data, "cifar10_arrays", namespace["arrays"])
-    return _fast.resident_arrays(namespace["arrays"]())
+    for place in (data, data.images):
+        monkeypatch.setattr(place, "cifar10_arrays", namespace["arrays"])
+    return fast.resident_arrays(namespace["arrays"]())
 
 
 def config_of(*arguments):
     """The one configuration of a command line, for the tiny data."""
-    options = reproduce.parse([*RECIPE, *arguments])
-    return reproduce.configurations(options, reproduce.load_images(options))[0]
+    options = command_line.parse([*RECIPE, *arguments])
+    return command_line.configurations(options, command_line.load_images(options))[0]
 
 
 def run(out, *arguments):
-    return reproduce.main([*RECIPE, "--out", str(out), *arguments])
+    return command_line.main([*RECIPE, "--out", str(out), *arguments])
 
 
 @pytest.fixture
@@ -170,7 +173,7 @@ def test_stops_after_the_minutes_given(tiny, tmp_path, capsys):
 
 def test_runs_side_by_side_are_the_same_runs(tiny, tmp_path):
     length = ["--networks", "plain-8", "residual-8", "--iterations", "8"]
-    run(tmp_path / "one", *length)
+    run(tmp_path / "one", *length, "--jobs", "1")
     run(tmp_path / "two", *length, "--jobs", "2")
     for name in ("plain-8", "residual-8"):
         one, two = (recorded.runs(tmp_path / n, network=name)[0] for n in ("one", "two"))
@@ -224,7 +227,7 @@ def test_a_damaged_checkpoint_is_refused(tiny, tmp_path, capsys, content):
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "x.pt")
     with pytest.raises(ValueError, match="it holds something else"):
-        _log.load_checkpoint(tmp_path / "x.pt")
+        logs.load_checkpoint(tmp_path / "x.pt")
 
 
 def test_writing_is_atomic(tmp_path):
@@ -236,15 +239,15 @@ def test_writing_is_atomic(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _log.write_atomically(path, fail)
+        logs.write_atomically(path, fail)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-    _log.write_atomically(path, lambda file: file.write(b"new"))
+    logs.write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_second_process_is_refused_and_leftovers_go(tiny, tmp_path, capsys):
     name = config_of("--epochs", "1").name
-    with _log.only_one_process(tmp_path / f"{name}.pt"):
+    with logs.only_one_process(tmp_path / f"{name}.pt"):
         assert run(tmp_path, "--epochs", "1") == 2
         assert_one_sentence(capsys.readouterr().err, "another process is writing")
     (tmp_path / f".{name}.pt-abc.tmp").write_bytes(b"left by a killed process")
@@ -284,14 +287,14 @@ def test_the_log(tiny, tmp_path, monkeypatch):
     ],
 )
 def test_the_command_in_the_log_gives_the_same_configuration(tiny, arguments):
-    from resnet_course._training import command
+    from resnet_course.reproduce.run import command
 
-    options = reproduce.parse([*RECIPE, *arguments.split()])
-    images = reproduce.load_images(options)
-    config = reproduce.configurations(options, images)[0]
+    options = command_line.parse([*RECIPE, *arguments.split()])
+    images = command_line.load_images(options)
+    config = command_line.configurations(options, images)[0]
     written = command(config, len(images.train_labels) // config.batch_size)
-    again = reproduce.parse([*written.split()[3:], "--device", "cpu"])
-    assert reproduce.configurations(again, images) == [config]
+    again = command_line.parse([*written.split()[3:], "--device", "cpu"])
+    assert command_line.configurations(again, images) == [config]
 
 
 def test_a_diverged_run_says_so(tiny, tmp_path, capsys):
@@ -306,16 +309,16 @@ def test_a_diverged_run_says_so(tiny, tmp_path, capsys):
 
 def test_a_long_run_has_a_small_log(tmp_path):
     """64,000 updates of ResNet-110: 165 points, 109 layers, and not more than 30 kB."""
-    options = reproduce.parse(["--networks", "residual-110", "--half", "none"])
+    options = command_line.parse(["--networks", "residual-110", "--half", "none"])
     labels = torch.zeros(50_000)
-    images = _fast.Resident(None, labels, None, labels[:10_000], None, 1.0)
-    config = reproduce.configurations(options, images)[0]
+    images = fast.Resident(None, labels, None, labels[:10_000], None, 1.0)
+    config = command_line.configurations(options, images)[0]
     points = math.ceil(config.updates / config.evaluate_every)
     assert points == 165
     one = dict.fromkeys(recorded.Run.__dataclass_fields__, 0.123456789)
     one["curves"] = {name: [0.123456789] * points for name in "abcdefgh"}
     one["layer_response_std"] = {f"layer3.{i}.bn1": 0.123456789 for i in range(109)}
-    _log.write_runs(tmp_path / "x.json", [one])
+    logs.write_runs(tmp_path / "x.json", [one])
     assert (tmp_path / "x.json").stat().st_size < 30_000
 
 
@@ -400,10 +403,10 @@ def test_plan_tells_the_time_and_starts_nothing(tiny, tmp_path, capsys):
 
 
 def test_the_recipes_are_the_papers_and_the_courses():
-    options = reproduce.parse(["--half", "none", "--device", "cpu"])
+    options = command_line.parse(["--half", "none", "--device", "cpu"])
     assert (options.iterations, options.batch_size, options.lr) == (64_000, 128, 0.1)
     assert options.augment and options.schedule == "paper" and options.epochs is None
-    options = reproduce.parse(["--data", "digits"])
+    options = command_line.parse(["--data", "digits"])
     assert (options.epochs, options.lr, options.schedule) == (8, 0.02, "constant")
     assert not options.augment and options.half == "none" and options.iterations is None
 
@@ -424,8 +427,8 @@ def test_schedule(tiny):
 def test_crop_and_flip_equals_the_slow_way():
     chance = torch.Generator().manual_seed(0)
     images = torch.randn(40, 8, 6, 3, generator=chance)
-    _, top, left, flip = _fast.draw_epoch(40, chance, augment=True)
-    ours = _fast.crop_and_flip(images, top, left, flip)
+    _, top, left, flip = fast.draw_epoch(40, chance, augment=True)
+    ours = fast.crop_and_flip(images, top, left, flip)
     padded = np.pad(images.numpy(), ((0, 0), (4, 4), (4, 4), (0, 0)))
     for n in range(40):
         slow = padded[n, top[n] : top[n] + 8, left[n] : left[n] + 6]
@@ -435,7 +438,7 @@ def test_crop_and_flip_equals_the_slow_way():
 
 def test_every_epoch_has_every_image_once():
     chance = torch.Generator().manual_seed(0)
-    first, second = (_fast.draw_epoch(100, chance, True) for _ in range(2))
+    first, second = (fast.draw_epoch(100, chance, True) for _ in range(2))
     assert sorted(first[0].tolist()) == sorted(second[0].tolist()) == list(range(100))
     assert not torch.equal(first, second)
 
@@ -444,13 +447,13 @@ def test_batches_equal_those_of_the_teaching_path(tiny):
     """From uint8 on the device the same numbers as `data.cifar10` and its images."""
     teaching = data.cifar10()
     chosen = torch.tensor([5, 299, 17])
-    images, labels = _fast.make_batch(tiny, chosen[None])
+    images, labels = fast.make_batch(tiny, chosen[None])
     assert images.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(images, teaching.train_images[chosen], rtol=1e-4, atol=1e-4)
     assert torch.equal(labels, teaching.train_labels[chosen])
 
-    crops = _fast.draw_epoch(300, torch.Generator().manual_seed(1), augment=True)[:, :50]
-    ours, _ = _fast.make_batch(tiny, crops)
+    crops = fast.draw_epoch(300, torch.Generator().manual_seed(1), augment=True)[:, :50]
+    ours, _ = fast.make_batch(tiny, crops)
 
     def randint(low, high, size, generator):
         return crops[1:3] if len(size) == 2 and size[0] == 2 else crops[3][:, None]
@@ -464,11 +467,11 @@ def test_batches_equal_those_of_the_teaching_path(tiny):
 def test_a_digits_run_is_the_run_of_fit(tmp_path):
     """Same seed, same weights, same batches: the teaching loop and this one agree."""
     digits = data.digits()
-    options = reproduce.parse(
+    options = command_line.parse(
         ["--data", "digits", "--networks", "plain-8", "--seeds", "2", "--epochs", "3"]
     )
-    config = reproduce.configurations(options, reproduce.load_images(options))[0]
-    training = Training(config, _fast.resident_digits(digits), tmp_path / "x.pt")
+    config = command_line.configurations(options, command_line.load_images(options))[0]
+    training = Training(config, fast.resident_digits(digits), tmp_path / "x.pt")
     training.go(lambda: False, save_every=1000)
     train.seed_everything(2)
     model = resnet.cifar_plain(8, in_channels=1)
@@ -484,8 +487,8 @@ def test_memory_that_was_freed_is_used_again():
     """Twenty tensors of 64 MB, one after the other: none asks the system for new pages."""
     program = """
 import resource, torch
-from resnet_course import _fast
-_fast.keep_freed_memory()
+from resnet_course.reproduce import fast
+fast.keep_freed_memory()
 def make(count):
     for _ in range(count):
         torch.ones(2**24)
@@ -499,7 +502,7 @@ print((make(20) - before) * resource.getpagesize() / 2**26)
 
 def test_overfits_one_batch(tiny):
     train.seed_everything(0)
-    updater = _fast.Updater(resnet.cifar_resnet(8), tiny)
+    updater = fast.Updater(resnet.cifar_resnet(8), tiny)
     chance = torch.arange(50)[None]
     losses = []
     for _ in range(40):
@@ -513,7 +516,7 @@ def test_half_precision_learns_too(tiny):
     if half is None:
         pytest.skip("this processor has no bf16 instructions")
     train.seed_everything(0)
-    updater = _fast.Updater(resnet.cifar_resnet(8), tiny, half="bf16")
+    updater = fast.Updater(resnet.cifar_resnet(8), tiny, half="bf16")
     losses = []
     for _ in range(15):
         updater.update(torch.arange(50)[None], 0.05)
@@ -525,7 +528,7 @@ def test_half_precision_learns_too(tiny):
 def test_measure_equals_evaluate(tiny):
     train.seed_everything(0)
     model = resnet.cifar_resnet(8)
-    ours = _fast.measure(model, tiny, "test")
+    ours = fast.measure(model, tiny, "test")
     teaching = data.cifar10()
     theirs = train.evaluate(model, teaching.test_images, teaching.test_labels)
     assert ours == pytest.approx(theirs, rel=1e-4) and model.training
@@ -533,7 +536,7 @@ def test_measure_equals_evaluate(tiny):
 
 def test_a_part_is_spread_evenly():
     labels = torch.arange(10).repeat_interleave(10)  # a copy of the data sorted by class
-    images = _fast.Resident(labels, labels, labels, labels, None, 1.0)
+    images = fast.Resident(labels, labels, labels, labels, None, 1.0)
     assert images.part("train", 50)[1].bincount().tolist() == [5] * 10
     assert len(images.part("test", 30)[1]) == 30 and len(images.part("test")[1]) == 100
 
@@ -548,7 +551,7 @@ def test_layer_responses_are_the_papers(tiny):
         block = model.layer2[0]
         first = block.bn1(block.conv1(x))
         second = block.bn2(block.conv2(torch.relu(first)))
-    found = _fast.layer_responses(model, tiny, 300)
+    found = fast.layer_responses(model, tiny, 300)
     assert len(found) == 13  # all but the linear layer
     assert found["layer2.0.bn1"] == pytest.approx(first.std().item(), rel=1e-4)
     assert found["layer2.0.bn2"] == pytest.approx(second.std().item(), rel=1e-4)
@@ -558,9 +561,9 @@ def test_layer_responses_are_the_papers(tiny):
 def test_state_goes_round(tiny):
     """A state put into a fresh network continues exactly; the state itself does not change."""
     train.seed_everything(0)
-    one = _fast.Updater(resnet.cifar_resnet(8), tiny)
-    two = _fast.Updater(resnet.cifar_resnet(8), tiny)
-    batches = _fast.draw_epoch(300, torch.Generator().manual_seed(0), True).split(50, 1)
+    one = fast.Updater(resnet.cifar_resnet(8), tiny)
+    two = fast.Updater(resnet.cifar_resnet(8), tiny)
+    batches = fast.draw_epoch(300, torch.Generator().manual_seed(0), True).split(50, 1)
     one.update(batches[0], 0.1)
     two.update(batches[3], 0.1)
     state = one.state()
@@ -570,7 +573,7 @@ def test_state_goes_round(tiny):
         two.update(batch, 0.1)
     assert one.take_running() == two.take_running()
     assert not torch.equal(state["model"]["fc.weight"], one.model.fc.weight)
-    fresh = _fast.Updater(resnet.cifar_resnet(8), tiny).state()
+    fresh = fast.Updater(resnet.cifar_resnet(8), tiny).state()
     two.load(fresh)
     assert all(not b.any() for b in two.state()["momentum"].values())
 
@@ -591,7 +594,7 @@ def test_exported_weights_come_back(tiny, tmp_path, capsys):
         wrong = model(prepare(pixels)).argmax(1) != torch.from_numpy(arrays["test_labels"])
     facts = recorded.pretrained_facts(book)["residual-8"]
     assert wrong.float().mean().item() == pytest.approx(facts["test_error"], abs=1e-6)
-    assert facts["log_sha256"] == _log.sha256(the(out, "json"))
+    assert facts["log_sha256"] == logs.sha256(the(out, "json"))
     assert facts["run"] == the(out, "json").stem
     trained = torch.load(the(out, "pt"), weights_only=True)["updater"]["model"]
     torch.testing.assert_close(model.fc.weight, trained["fc.weight"], rtol=1e-3, atol=1e-4)
@@ -615,11 +618,11 @@ def test_a_graph_computes_what_the_steps_compute(tiny, half):
         tiny,
         **{n: v.cuda() for n, v in vars(tiny).items() if torch.is_tensor(v)},
     )
-    batches = _fast.draw_epoch(300, torch.Generator().manual_seed(0), True).cuda().split(50, 1)
+    batches = fast.draw_epoch(300, torch.Generator().manual_seed(0), True).cuda().split(50, 1)
     ends = []
     for graph in (False, True):
         train.seed_everything(0)
-        updater = _fast.Updater(resnet.cifar_resnet(8), images, half=half)
+        updater = fast.Updater(resnet.cifar_resnet(8), images, half=half)
         if graph:
             with updater.on_stream():
                 assert updater.capture(torch.zeros_like(batches[0])) is None
@@ -642,3 +645,40 @@ def test_cuda_runs_side_by_side(tiny, tmp_path):
         assert run(tmp_path / jobs, *arguments) == 0
     losses = [recorded.runs(tmp_path / jobs, seed=1)[0].final["train_loss"] for jobs in "12"]
     assert losses[0] == pytest.approx(losses[1], rel=0.2)
+
+
+# Subsets of data that may be sorted by class
+
+
+@pytest.mark.parametrize(("total", "count"), [(50_000, 12_800), (50_000, 10_000), (300, 299)])
+def test_a_subset_is_spread_over_the_whole_set(total, count):
+    chosen = fast.spread(total, count)
+    assert len(set(chosen.tolist())) == count and chosen[0] == 0
+    labels = torch.arange(total) * 10 // total  # sorted by class
+    shares = torch.bincount(labels[chosen], minlength=10) / count
+    assert (shares - torch.bincount(labels, minlength=10) / total).abs().max() < 10 / count
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_a_subset_larger_than_the_set_is_refused(count):
+    with pytest.raises(ValueError, match=f"between 1 and 10, got {count}"):
+        fast.spread(10, count)
+
+
+@pytest.mark.parametrize(
+    ("cores", "arguments", "jobs", "threads"),
+    [
+        (2, "--networks plain-8 residual-8", 2, 1),
+        (2, "--networks plain-8", 1, 1),
+        (16, "--networks plain-8", 1, 8),
+        (16, "--networks plain-8 --seeds 0 1", 2, 8),
+        (1, "--networks plain-8 --seeds 0 1", 1, 1),
+        (2, "--networks plain-8 residual-8 --jobs 1", 1, 1),
+        (2, "--networks plain-8 residual-8 --threads 2", 1, 2),
+    ],
+)
+def test_the_cores_are_shared(monkeypatch, cores, arguments, jobs, threads):
+    monkeypatch.setattr(train, "cores", lambda: cores)
+    options = command_line.parse([*arguments.split(), "--device", "cpu"])
+    command_line.share(options)
+    assert (options.jobs, options.threads) == (jobs, threads)

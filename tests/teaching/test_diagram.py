@@ -9,7 +9,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from resnet_course import diagram, resnet
+from resnet_course import resnet
+from resnet_course.teaching import diagram
 
 PICTURE = (64, 56, 56)
 

@@ -4,7 +4,7 @@ from html import unescape
 
 import pytest
 
-from resnet_course import explore, plot
+from resnet_course.teaching import explore, plot
 
 
 def draw(kernel, stride):

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import torch
 
-from resnet_course import plot
+from resnet_course.teaching import plot
 
 
 def contrast(a, b):

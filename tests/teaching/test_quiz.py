@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_course import quiz
-from resnet_course.quiz import Question
+from resnet_course.teaching import quiz
+from resnet_course.teaching.quiz import Question
 
 CHAPTERS = [p.stem for p in (Path(quiz.__file__).parent / "exercises").glob("ch*.py")]
 ONE = Question("Is `a < b` *here*?", [("Yes & no", "It is."), ("No", "Look <again>.")], right=0)

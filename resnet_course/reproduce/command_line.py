@@ -6,7 +6,7 @@ Every run leaves one log, `<name>.json`, and one checkpoint, `<name>.pt`. The sa
 goes on where the last one stopped, and leaves finished runs alone. On a CPU, a run that was cut
 into pieces ends bit by bit as the unbroken one does.
 
-This module is the command line. `_training` is one run, `_fast` its arithmetic, `_log` its files;
+This module is the command line. `run` is one run, `fast` its arithmetic, `logs` its files;
 `recorded` reads the logs in notebooks.
 """
 
@@ -22,8 +22,10 @@ from pathlib import Path
 
 import torch
 
-from resnet_course import _fast, _log, data, recorded, resnet, train
-from resnet_course._training import Config, Training, duration, kind_and_depth
+from resnet_course import data, resnet, train
+
+from . import fast, logs, recorded
+from .run import Config, Training, duration, kind_and_depth
 
 # What options are when they are not given: the paper's section 4.2, and the course's digits.
 RECIPES = {
@@ -65,6 +67,7 @@ def network(text):
 def parser():
     count = checked(int, lambda value: value >= 1, "a whole number of at least 1")
     natural = checked(int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+    below_one = checked(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
     above = checked(float, lambda value: 0 < value < math.inf, "a number above 0")
     p = Parser(
         prog="python -m resnet_course.reproduce",
@@ -74,6 +77,7 @@ def parser():
     add = p.add_argument_group("what to train").add_argument
     add("--networks", nargs="+", type=network, default=["residual-20"], metavar="plain-20")
     add("--shortcut", choices=list(resnet.SHORTCUTS), default="A", help="of residual networks")
+    add("--slope", type=below_one, default=0.0, help="of the ReLU below 0: 0.5 is a leaky one")
     add("--seeds", nargs="+", type=natural, default=[0], metavar="SEED")
     add("--data", choices=list(RECIPES), default="cifar10")
     add("--root", help="folder or .npz file of CIFAR-10")
@@ -84,11 +88,11 @@ def parser():
     add("--schedule", choices=["paper", "constant"], help="paper: / 10 after 1/2 and 3/4")
     add("--warmup", type=natural, help="updates at a tenth of the rate; 400 from depth 110 on")
     add("--augment", action=argparse.BooleanOptionalAction, help="pad by 4, crop, flip")
-    add("--half", choices=["auto", *_fast.HALF], help="16-bit type; auto: the native one")
+    add("--half", choices=["auto", *fast.HALF], help="16-bit type; auto: the native one")
     add = p.add_argument_group("how to run").add_argument
     add("--device", help="cpu, cuda, cuda:1 ...: CUDA when there is one")
-    add("--threads", type=count, help="of the CPU, for each run")
-    add("--jobs", type=count, default=1, help="runs side by side")
+    add("--threads", type=count, help="of the CPU, for each run: 1, or half the cores for one job")
+    add("--jobs", type=count, help="runs side by side: one for each core; with CUDA, 1")
     add("--out", type=Path, default=Path("runs"), help="folder of logs and checkpoints")
     add("--max-minutes", type=above, default=math.inf, help="stop then, with a checkpoint")
     add("--save-minutes", type=above, default=2.0, help="between checkpoints")
@@ -127,8 +131,8 @@ def parse(arguments):
 def load_images(options):
     """The data set on the device. Raises `DataUnavailable` in one sentence when it is not there."""
     if options.data == "digits":
-        return _fast.resident_digits(data.digits(), options.device)
-    return _fast.resident_arrays(data.cifar10_arrays(options.root), options.device)
+        return fast.resident_digits(data.digits(), options.device)
+    return fast.resident_arrays(data.cifar10_arrays(options.root), options.device)
 
 
 def configurations(options, images):
@@ -136,12 +140,12 @@ def configurations(options, images):
     count = len(images.train_labels)
     per_epoch = count // options.batch_size
     if per_epoch == 0:
-        raise _log.Refused(f"--batch-size must be at most {count}, got {options.batch_size}")
+        raise logs.Refused(f"--batch-size must be at most {count}, got {options.batch_size}")
     updates = options.iterations or options.epochs * per_epoch
     half = options.half
     if half in (None, "auto"):
         native = train.native_half(options.device)
-        half = next(name for name, dtype in _fast.HALF.items() if dtype == native)
+        half = next(name for name, dtype in fast.HALF.items() if dtype == native)
     return [
         Config(
             data=options.data,
@@ -159,6 +163,7 @@ def configurations(options, images):
             half=half,
             evaluate_every=per_epoch * math.ceil(updates / per_epoch / MOST_POINTS),
             evaluate_train_images=min(10_000, count),
+            slope=options.slope,
         )
         for name in dict.fromkeys(options.networks)  # each once
         for seed in dict.fromkeys(options.seeds)
@@ -178,7 +183,7 @@ def is_finished(config, out):
     run = recorded.read(path)[0]
     difference = config.differs({**run.config, **vars(run), "updates": run.config["updates"]})
     if difference:
-        raise _log.Refused(f"{path} {difference}")
+        raise logs.Refused(f"{path} {difference}")
     return True
 
 
@@ -212,9 +217,9 @@ def train_group(configs, images, options, stop):
         trainings = []
         for config in configs:
             checkpoint = options.out / f"{config.name}.pt"
-            locks.enter_context(_log.only_one_process(checkpoint))
+            locks.enter_context(logs.only_one_process(checkpoint))
             trainings.append(prepare(config, images, checkpoint))
-        _fast.side_by_side(go, trainings)
+        fast.side_by_side(go, trainings)
     return all(training.finished for training in trainings)
 
 
@@ -229,12 +234,11 @@ def prepare(config, images, checkpoint):
 
 
 def train_one(training, options, stop, beside):
-    if options.threads:
-        torch.set_num_threads(options.threads)  # each thread of Python has its own number
+    torch.set_num_threads(options.threads)  # each thread of Python has its own number
     training.go(stop, 60 * options.save_minutes, beside)
     name = training.config.name
     if training.finished:
-        _log.write_runs(options.out / f"{name}.json", [training.log()])
+        logs.write_runs(options.out / f"{name}.json", [training.log()])
     else:
         print(f"{name} stopped after update {training.update}: the same command goes on")
 
@@ -272,7 +276,7 @@ def time_image(training, count=1000):
     """Seconds to evaluate one image."""
     started = time.perf_counter()
     half = training.updater.autocast
-    _fast.measure(training.updater.model, training.images, "train", count, half)
+    fast.measure(training.updater.model, training.images, "train", count, half)
     return (time.perf_counter() - started) / count
 
 
@@ -316,17 +320,17 @@ def export(config, images, options):
     """
     log = options.out / f"{config.name}.json"
     if not is_finished(config, options.out):
-        raise _log.Refused(f"{log} is not there: finish the run first, with the same options")
+        raise logs.Refused(f"{log} is not there: finish the run first, with the same options")
     training = Training(config, images, options.out / f"{config.name}.pt")
     if not training.finished:
-        raise _log.Refused(f"{training.checkpoint} is not the end of the run that {log} tells of")
+        raise logs.Refused(f"{training.checkpoint} is not the end of the run that {log} tells of")
     model = training.updater.model
     weights = {
         name: value.cpu().half() if value.dim() > 1 else value.cpu()
         for name, value in model.state_dict().items()
     }
     model.load_state_dict(weights)
-    _, test_error = _fast.measure(model, images, "test")
+    _, test_error = fast.measure(model, images, "test")
     mean = images.mean.cpu().permute(2, 0, 1).contiguous()
     classes = list(data.CIFAR10_CLASSES)
     content = {"weights": weights, "mean": mean, "std": images.std, "classes": classes}
@@ -335,10 +339,10 @@ def export(config, images, options):
         "shortcut": config.shortcut,
         "data": config.data,
         "run": config.name,
-        "log_sha256": _log.sha256(log),
+        "log_sha256": logs.sha256(log),
         "test_error": test_error,
     }
-    _log.export_weights(options.export, content, facts)
+    logs.export_weights(options.export, content, facts)
     size = options.export.stat().st_size
     print(f"{options.export}: {size / 1e6:.2f} MB, test error {test_error:.2%} with these weights")
 
@@ -370,10 +374,25 @@ def main(arguments=None):
     try:
         with signals() as caught:
             start(options, caught)
-    except (_log.Refused, recorded.NotRecorded, data.DataUnavailable) as error:
+    except (logs.Refused, recorded.NotRecorded, data.DataUnavailable) as error:
         sys.stderr.write(f"python -m resnet_course.reproduce: {error}\n")
         return 2
     return 128 + caught[0] if caught else 0
+
+
+def share(options):
+    """Choose `jobs` and `threads` where they are not given (`benchmarks/threads.py` has the times).
+
+    Two runs with one thread each are quicker than one run with two threads, and a program beside
+    them hardly hurts. A single run leaves half of the cores alone: its threads wait for each other,
+    and the more they wait, the fuller the machine is.
+    """
+    runs, cuda = len(options.networks) * len(options.seeds), options.device.type == "cuda"
+    if options.jobs is None:
+        options.jobs = 1 if cuda else min(runs, max(1, train.cores() // (options.threads or 1)))
+    if options.threads is None:
+        rest = max(1, train.cores() // options.jobs)
+        options.threads = rest if options.jobs > 1 else max(1, rest // 2)
 
 
 def start(options, caught):
@@ -382,13 +401,11 @@ def start(options, caught):
         return show_list({options.out, recorded.folder()})
     if options.collect:
         runs = recorded.runs(options.out)
-        return _log.write_runs(options.collect, [recorded.as_logged(run) for run in runs])
-    if options.threads is None and options.jobs > 1:
-        options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+        return logs.write_runs(options.collect, [recorded.as_logged(run) for run in runs])
+    share(options)
+    torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True  # shapes never change
-    _fast.keep_freed_memory()
+    fast.keep_freed_memory()
     images = load_images(options)
     configs = configurations(options, images)
     if options.plan:
@@ -396,7 +413,3 @@ def start(options, caught):
     if options.export:
         return export(configs[0], images, options)
     return train_all(configs, images, options, lambda: caught or time.monotonic() > deadline)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -130,7 +130,7 @@ def versions():
     import numpy
     import torchvision
 
-    from . import __version__
+    from resnet_course import __version__
 
     return {
         "python": platform.python_version(),
@@ -166,7 +166,7 @@ def commit():
 
     `changed` says whether files of the package differed from it.
     """
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parent.parent
     tracked = git(folder, "ls-files", "--error-unmatch", "resnet.py")  # else: installed, in a venv
     found = git(folder, "rev-parse", "HEAD") if tracked else None
     if not found:
@@ -184,8 +184,8 @@ def git(folder, *arguments):
 
 def code_digest():
     """Twelve digits that change when a module that decides the numbers changes."""
-    folder, digest = Path(__file__).resolve().parent, hashlib.sha256()
-    for name in ("resnet.py", "train.py", "_fast.py", "_training.py"):
+    folder, digest = Path(__file__).resolve().parent.parent, hashlib.sha256()
+    for name in ("resnet.py", "train.py", "reproduce/fast.py", "reproduce/run.py"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()[:12]
 
