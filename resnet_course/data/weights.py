@@ -1,4 +1,4 @@
-"""ImageNet weights of torchvision's five ResNets: fetched once, verified, read without running code.
+"""Weights of torchvision's five ResNets: fetched once, verified, read without running code.
 
 A checkpoint is a pickle, and a pickle can call any function: `weights_only=True` reads numbers and
 nothing else. torchvision writes the first characters of a file's sha256 into its name.

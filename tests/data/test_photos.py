@@ -169,7 +169,7 @@ def test_what_is_no_picture_gets_one_sentence(tmp_path, name, content, sentence)
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(photos.NotAPhoto, match="use photos.folder"):
+    with pytest.raises(photos.NotAPhoto, match=r"use photos\.folder"):
         photos.read(tmp_path)
 
 

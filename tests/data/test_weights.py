@@ -158,7 +158,8 @@ def test_pytorch_s_own_cache_is_used(server, tmp_path):
 def test_no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(DataUnavailable, match="Connection refused.*try again later, or put a copy"):
+    sentence = r"Connection refused.*try again later, or put a copy"
+    with pytest.raises(DataUnavailable, match=sentence):
         weights.checkpoint(f"http://127.0.0.1:1/{NAME}", tmp_path)
 
 
@@ -167,7 +168,7 @@ def test_a_home_folder_is_written_short(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("RESNET_COURSE_DATA", raising=False)
-    with pytest.raises(DataUnavailable, match="into ~/.cache/resnet-course"):
+    with pytest.raises(DataUnavailable, match=r"into ~/\.cache/resnet-course"):
         weights.checkpoint(f"http://127.0.0.1:1/{NAME}")
 
 
@@ -203,7 +204,7 @@ def test_torchvision_still_names_its_files_so(network):
 
 
 def test_unknown_networks_are_refused():
-    with pytest.raises(ValueError, match="one of resnet18, .*got 'resnet20'"):
+    with pytest.raises(ValueError, match=r"one of resnet18, .*got 'resnet20'"):
         weights.imagenet("resnet20")
 
 
