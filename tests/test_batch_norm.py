@@ -1,6 +1,8 @@
 """Oracles: `nn.BatchNorm2d` for the layer, PyTorch's own fusion for `fold`."""
 
 import copy
+import inspect
+import itertools
 
 import pytest
 import torch
@@ -19,6 +21,8 @@ OPTIONS = [
     {"track_running_stats": False},
     {"affine": False, "track_running_stats": False},
 ]
+if "bias" in inspect.signature(nn.BatchNorm2d).parameters:  # only in newer versions of torch
+    OPTIONS += [{"bias": False}, {"bias": False, "affine": False}]
 
 
 def lively(layer):
@@ -112,6 +116,92 @@ def test_state_dict_is_pytorch_s(options):
     assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_attributes_and_resets_are_pytorch_s(options):
+    ours, theirs = twins(3, torch.float32, True, **options)
+    for name in ("affine", "track_running_stats", "eps", "momentum", "num_features"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for layer in (ours, theirs):
+        layer.reset_running_stats()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    for layer in (ours, theirs):
+        layer.reset_parameters()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    assert all(p.requires_grad for p in ours.parameters())
+
+
+def test_tracking_can_be_switched_off_and_on():
+    ours, theirs = twins(3, torch.float64, True)
+    for tracking, training in itertools.product((False, True), (True, False)):
+        x = torch.randn(4, 3, 2, 2, dtype=torch.double) + 5
+        for layer in (ours, theirs):
+            layer.track_running_stats = tracking
+        torch.testing.assert_close(ours.train(training)(x), theirs.train(training)(x))
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_old_weights_without_a_count_of_batches_load():
+    """As a plain dictionary, as files from before PyTorch 0.4.1, and inside a network."""
+    for layer in (nn.BatchNorm2d, BatchNorm2d):
+        network = nn.Sequential(nn.Conv2d(1, 3, 1), lively(layer(3)))
+        old = dict(network.state_dict())
+        del old["1.num_batches_tracked"]
+        fresh = nn.Sequential(nn.Conv2d(1, 3, 1), layer(3))
+        fresh(torch.randn(2, 1, 2, 2))
+        fresh.load_state_dict(old, strict=True)
+        assert torch.equal(fresh[1].running_mean, network[1].running_mean)
+        assert fresh[1].num_batches_tracked == 1
+
+
+def test_a_count_that_is_missing_in_new_weights_is_an_error():
+    for layer in (nn.BatchNorm2d(3), BatchNorm2d(3)):
+        state = layer.state_dict()  # carries its version
+        del state["num_batches_tracked"]
+        with pytest.raises(RuntimeError, match="num_batches_tracked"):
+            layer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_an_empty_batch_gives_an_empty_batch(options, training):
+    ours, theirs = twins(3, torch.float32, training, **options)
+    for shape in ((0, 3, 2, 2), (2, 3, 0, 2)):
+        x = torch.zeros(shape)
+        assert ours(x).shape == theirs(x).shape == shape
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("of_x", TYPES, ids=str)
+def test_mixed_types_are_refused_where_pytorch_refuses_them(of_x, training):
+    for of_parameters, of_statistics in itertools.product(TYPES, TYPES):
+        made = []
+        for kind in (nn.BatchNorm2d, BatchNorm2d):
+            layer = kind(3).train(training)
+            for name, values in layer.named_parameters():
+                setattr(layer, name, nn.Parameter(values.detach().to(of_parameters)))
+            for name in ("running_mean", "running_var"):
+                setattr(layer, name, getattr(layer, name).to(of_statistics))
+            try:
+                made.append(layer(torch.randn(4, 3, 2, 2).to(of_x)).dtype)
+            except RuntimeError:
+                made.append("refused")
+        assert made[0] == made[1], (of_x, of_parameters, of_statistics, made)
+
+
+@pytest.mark.parametrize("eps", [0, 0.0, -1e-3])
+def test_an_eps_that_divides_by_nothing_is_refused(eps):
+    """As in PyTorch from 2.15 on; before, equal values gave NaN without a word."""
+    with pytest.raises(ValueError, match="eps must be positive"):
+        BatchNorm2d(3, eps=eps)(torch.ones(2, 3, 2, 2))
+    ours, theirs = twins(3, torch.float32, False, eps=0.0)
+    x = torch.randn(2, 3, 2, 2)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
 @pytest.mark.parametrize(
     ("x", "kind", "said"),
     [
@@ -179,6 +269,20 @@ def test_fold_gives_what_both_give(options, bias, affine, layer):
     if layer is nn.BatchNorm2d and affine:
         fused = fuse_conv_bn_eval(conv.eval(), bn)
         torch.testing.assert_close(folded.state_dict(), fused.state_dict())
+
+
+@pytest.mark.parametrize("learn", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_fold_keeps_type_and_frozenness(dtype, bias, learn):
+    conv, bn = pair(bias)
+    conv = conv.to(dtype).requires_grad_(learn)
+    folded = fold(conv, bn.float())
+    assert folded.weight.dtype == folded.bias.dtype == dtype
+    assert folded.weight.requires_grad is folded.bias.requires_grad is learn
+    fused = fuse_conv_bn_eval(copy.deepcopy(conv).eval(), bn)
+    torch.testing.assert_close(folded.weight.detach(), fused.weight.detach())
+    torch.testing.assert_close(folded.bias.detach(), fused.bias.detach(), check_dtype=False)
 
 
 def test_fold_refuses_what_cannot_be_folded():
