@@ -7,7 +7,7 @@
 Sources: pyproject.toml ([tool.resnet-course]: addresses), resnet_course/__init__.py (version),
 this file (the setup cell, evidence labels). Generated: the block in _config.yml, README.md and
 CITATION.cff; the table in book/exercises.md; in each notebook the header, setup cell, evidence
-labels, ids, counts and metadata.
+labels, the chapter's number, what the page folds (fold.py), ids, counts and metadata.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import fold
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +50,7 @@ if tuple(map(int, (found or "0").split("."))) < NEEDED:
 
 from resnet_course import __version__, train
 
-DEVICE = train.pick_device()
+DEVICE, THREADS = train.pick_device(), train.share_the_cpu()
 print(f"resnet_course {__version__}, running on {DEVICE}")
 """.strip()
 
@@ -124,22 +125,42 @@ def cell_id(text, taken):
         number += 1
 
 
+def numbered(source, name):
+    """The title of a chapter with its number, which is in its file's name: `# 03 · Its title`."""
+    number = re.match(r"(\d\d)_", name)
+    title = re.match(r"# (?:\d\d · )?(.+)", source)
+    if not number or not title:
+        return source
+    return f"# {number[1]} · {title[1]}" + source[title.end() :]
+
+
+def page_tags(tags, number, folded):
+    """The tags of a cell, with those that say what the page does with it."""
+    tags = {tag for tag in tags if tag not in (fold.FOLDED, "remove-cell")}
+    if "course-header" in tags:  # it speaks to readers of the notebook
+        tags.add("remove-cell")
+    if "course-setup" in tags or number in folded:
+        tags.add(fold.FOLDED)
+    return sorted(tags)
+
+
 def synced_notebook(text, name, repository, site, release):
     notebook = nbformat.reads(text, as_version=4)
+    folded = fold.folded(notebook.cells)
     generated = {
         "course-header": header_cell(repository, site, name),
         "course-setup": setup_cell(repository, release),
     }
     taken, count = set(), 0
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": sorted(tags)} if tags else {}
+    for number, cell in enumerate(notebook.cells):
+        tags = page_tags(cell.metadata.get("tags", []), number, folded)
+        cell.metadata = {"tags": tags} if tags else {}
         for tag, source in generated.items():
             if tag in tags:
                 cell.source = source
         cell.source = cell.source.strip("\n")
         if cell.cell_type == "markdown":
-            cell.source = evidence_labels(cell.source)
+            cell.source = numbered(evidence_labels(cell.source), name)
         cell.id = cell_id(cell.source, taken)
         if cell.cell_type == "code":
             count += 1

@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import fold  # noqa: E402
+
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 COMPARED = "nbval-check-output"
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
@@ -45,11 +48,18 @@ def test_form(path):
     assert "course-setup" in tags(code[0]), "the first code cell is the setup cell"
     assert sum("course-header" in tags(cell) for cell in notebook.cells) == 1
     assert code[1].source.startswith(("import ", "from ")), "imports come right after the setup"
+    only_draw = fold.folded(notebook.cells)
+    for number, cell in enumerate(notebook.cells):
+        hidden = {tag for tag in tags(cell) if tag.startswith(("hide-", "remove-"))}
+        if "course-header" in tags(cell):
+            assert hidden == {"remove-cell"}
+        elif number in only_draw or cell is code[0]:
+            assert hidden == {fold.FOLDED}
+        else:
+            assert not hidden, "what the learner is here to learn is never hidden"
     for cell in code:
         longest = 30 if cell is code[0] else 25
         assert len(cell.source.splitlines()) <= longest, cell.source
-        hidden = {"hide-input", "hide-cell", "remove-input", "remove-cell"} & set(tags(cell))
-        assert not hidden or cell is code[0], "what the learner is here to learn is never hidden"
         kept = COMPARED in tags(cell)
         assert bool(cell.outputs) == kept, f"outputs are kept only under {COMPARED}: {cell.source}"
         for output in cell.outputs:

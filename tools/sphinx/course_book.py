@@ -9,11 +9,14 @@ import hashlib
 import platform
 import re
 import shutil
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+import run_chapters
 from docutils import nodes
+from sphinx.util import logging
 
 LIBRARIES = ["torch", "torchvision", "numpy", "scikit-learn", "matplotlib", "ipywidgets"]
 CACHES_KEPT = 3  # so that going back to the last branch is quick too
@@ -51,9 +54,24 @@ def choose_cache(app, config):
     cache = caches / config.course_fingerprint
     cache.mkdir(parents=True, exist_ok=True)
     cache.touch()
-    for old in sorted(caches.iterdir(), key=lambda f: f.stat().st_mtime)[:-CACHES_KEPT]:
+    folders = [folder for folder in caches.iterdir() if folder.is_dir()]
+    for old in sorted(folders, key=lambda f: f.stat().st_mtime)[:-CACHES_KEPT]:
         shutil.rmtree(old)
     config.nb_execution_cache_path = str(cache)
+
+
+def run_what_changed(app, env, docnames):
+    """Before Sphinx reads the pages: execute those notebooks among them that the cache lacks."""
+    paths = [Path(env.doc2path(name)) for name in docnames]
+    recorded = Path(app.srcdir) / "book" / "recorded" / "chapters.json"
+    say = logging.getLogger("course_book").info
+    notebooks = [path for path in paths if path.suffix == ".ipynb"]
+    try:
+        run_chapters.execute(notebooks, app.config.nb_execution_cache_path, recorded, say)
+    except run_chapters.ChapterFailed as failure:
+        # Not as an exception of Sphinx: jupyter-book would put a hundred lines of its own below.
+        sys.stderr.write(f"\nThe book was not built: a chapter could not be executed.\n{failure}\n")
+        raise SystemExit(1) from None
 
 
 def is_math(node):
@@ -94,6 +112,7 @@ def setup(app):
     app.add_config_value("course_fingerprint", "", "env")
     app.add_config_value("course_look", "", "html")  # else a changed style sheet is not copied
     app.connect("config-inited", choose_cache)
+    app.connect("env-before-read-docs", run_what_changed)
     app.connect("html-page-context", clean_scripts, priority=990)
     app.connect("build-finished", silence_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
