@@ -2,16 +2,15 @@
 
 An exercise is a function that examines what the learner made and raises `Mistake` at the first
 thing that is wrong. `exercise` turns it into a check that shows a `Verdict`. The chapters'
-exercises are in `resnet_course/exercises`.
+exercises are in `resnet_course/exercises`; what they examine with is in `judge`, and comes along
+from here.
 """
 
 import contextlib
-import copy
+import dis
 import functools
-import math
-import numbers
+import io
 import random
-import re
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -21,7 +20,50 @@ from pathlib import Path
 import numpy
 import torch
 
+from . import progress
+from .judge import (
+    Mistake,
+    as_before,
+    call,
+    cause,
+    choice,
+    close,
+    copied,
+    differing,
+    expect,
+    fallback,
+    gradients,
+    judge,
+    number,
+    row,
+    same,
+    show,
+    tensor,
+)
 from .markup import marked
+
+__all__ = [
+    "Mistake",
+    "Verdict",
+    "as_before",
+    "call",
+    "cause",
+    "choice",
+    "close",
+    "copied",
+    "differing",
+    "exercise",
+    "expect",
+    "fallback",
+    "gradients",
+    "judge",
+    "number",
+    "row",
+    "same",
+    "show",
+    "tensor",
+    "untouched",
+]
 
 LOOK = {  # status: (mark, words, colour of the bar; contrast 3 : 1 on light and dark ground)
     "open": ("○", "not attempted yet", "#808080"),
@@ -30,21 +72,17 @@ LOOK = {  # status: (mark, words, colour of the bar; contrast 3 : 1 on light and
 }
 
 
-class Mistake(Exception):
-    """One sentence for the learner, and the hint that helps: its number in the chapter, or None."""
-
-    def __init__(self, sentence, hint=1):
-        super().__init__(sentence)
-        self.hint = hint
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says. `status` is "open", "wrong" or "right"."""
+    """What a check says. `status` is "open", "wrong" or "right".
+
+    `named`: the sentence names the mistake; a fallback shows only what was expected and what came.
+    """
 
     number: str
     status: str
     sentence: str
+    named: bool = True
 
     def __repr__(self):
         return f"Exercise {self.number}, {LOOK[self.status][1]}: {self.sentence}"
@@ -59,34 +97,28 @@ class Verdict:
         )
 
 
-def exercise(number, expects, right):
+def exercise(number, expects, right, times=3):
     """Decorator: `examine(attempt, *given)` becomes a check that returns a `Verdict`.
 
     `expects` says in a few words what an attempt is ("a function of depth"). `right` is the
     sentence for a right answer: what it was checked against; `examine` may return a better one.
-    Attempts and given objects are copied first, and random numbers, gradient mode and the like are
-    put back afterwards: a check leaves nothing behind.
+    It runs `times` times, each with random numbers of its own, and all must be content. Attempts
+    and given objects are copied first, and random numbers, gradient mode and the like are put back
+    afterwards: a check leaves nothing behind.
     """
 
     def decorate(examine):
         @functools.wraps(examine)
         def check(attempt, *given):
-            if attempt is ...:
-                return _open(number)
-            with untouched():
-                try:
-                    parts = [_copied(part) for part in (attempt, *given)]
-                    sentence = examine(*parts) or right
-                except Mistake as mistake:
-                    pointer = f" See hint {mistake.hint}." if mistake.hint else ""
-                    return Verdict(number, "wrong", f"{mistake}{pointer}")
-                except NotImplementedError:
-                    return _open(number)
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:  # whatever a learner's code may do, exit() too
-                    return Verdict(number, "wrong", _explain(error, expects))
-            return Verdict(number, "right", sentence)
+            verdict = _untried(number, attempt) or Verdict(number, "right", "")
+            for turn in range(times):
+                if verdict.status == "right":  # what a learner's code prints, it prints once
+                    quiet = contextlib.redirect_stdout(io.StringIO())
+                    with untouched(), quiet if turn else contextlib.nullcontext():
+                        again = _examined(number, expects, right, examine, attempt, given)
+                    verdict = again if turn == 0 or again.status != "right" else verdict
+            progress.note(number, verdict.status)
+            return verdict
 
         check.number = number
         return check
@@ -94,8 +126,48 @@ def exercise(number, expects, right):
     return decorate
 
 
-def _open(number):
-    return Verdict(number, "open", "Fill in the cell above and run this one again.")
+def _examined(number, expects, right, examine, attempt, given):
+    """One verdict of one examination, whatever the learner's code does."""
+    try:
+        return Verdict(number, "right", examine(*map(copied, (attempt, *given))) or right)
+    except Mistake as mistake:
+        pointer = f" See hint {mistake.hint}." if mistake.hint else ""
+        return Verdict(number, "wrong", f"{mistake}{pointer}", mistake.named)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # exit() too
+        if _is_stub(error):
+            sentence = "The cell above still says `raise NotImplementedError`: put an answer there."
+            return Verdict(number, "open", sentence)
+        return Verdict(number, "wrong", _explain(error, expects))
+
+
+def _untried(number, attempt):
+    """The open verdict for `...`, and for a table that holds nothing else."""
+    inside = attempt.values() if type(attempt) is dict else attempt
+    table = type(attempt) in (dict, list, tuple) and len(attempt) > 0
+    if attempt is ... or (table and all(_untried(number, part) for part in inside)):
+        return Verdict(number, "open", "Fill in the cell above and run this one again.")
+    return None
+
+
+def _is_stub(error):
+    """Was it the learner's own `raise NotImplementedError`? PyTorch raises that error too."""
+    if type(error) is not NotImplementedError:
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    at = error.__traceback__
+    while at.tb_next:
+        at = at.tb_next
+    raised = dis.opname[frame.f_code.co_code[at.tb_lasti]] == "RAISE_VARARGS"
+    return raised and not _is_outside(frame.f_code.co_filename)
+
+
+def _is_outside(filename):
+    """Is this a file of the package, of a library or of Python, and not the learner's?"""
+    package, python = Path(__file__).parent.parent, Path(traceback.__file__).parent
+    places = (str(package), "site-packages", "dist-packages", str(python))
+    return filename.startswith("<frozen") or any(place in filename for place in places)
 
 
 @contextlib.contextmanager
@@ -113,6 +185,7 @@ def untouched():
     )
     random.seed()
     torch.manual_seed(random.getrandbits(63))
+    numpy.random.seed(random.getrandbits(32))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -129,20 +202,10 @@ def untouched():
             torch.set_num_threads(threads)
 
 
-def _copied(thing):
-    try:
-        return copy.deepcopy(thing)
-    except Exception:  # not everything can be copied: generators, tensors inside a graph
-        return thing
-
-
 def _explain(error, expects):
     """One sentence for an exception: what, and at which line of the learner's cell."""
-    package, python = Path(__file__).parent.parent, Path(traceback.__file__).parent
-    outside = (str(package), "site-packages", str(python))
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith("<frozen")]
-    own = [f for f in own if not any(place in f.filename for place in outside)]
+    own = [frame for frame in frames if not _is_outside(frame.filename)]
     try:
         said = " ".join(str(error).split())
     except Exception:
@@ -153,121 +216,3 @@ def _explain(error, expects):
         return f"Expected {expects}, and the check could not use what came ({what})."
     line = f" at the line `{own[-1].line}`" if own[-1].line else ""
     return f"Expected {expects}, but the code stopped{line} ({what})."
-
-
-# What examinations are made of. Each raises `Mistake`.
-
-
-def expect(condition, sentence, hint=1):
-    """The sentence, unless the condition holds."""
-    if not condition:
-        raise Mistake(sentence, hint)
-
-
-def show(value):
-    """A value in a sentence, short."""
-    if isinstance(value, torch.Tensor) and value.numel() > 4:
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, torch.nn.Module):
-        return f"a {type(value).__name__} module"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def call(function, *arguments, hint=1):
-    """`function(*arguments)`, refusing what cannot be called, `None`, and changed arguments."""
-    expect(callable(function), f"Expected a function, got {show(function)}.", None)
-    kept = [_copied(argument) for argument in arguments]
-    result = function(*arguments)
-    expect(result is not None, "The function returned None: does it end with `return`?", None)
-    for before, after in zip(kept, arguments, strict=True):
-        expect(
-            _same(before, after),
-            "The function changed its input in place: a caller who uses it again gets a "
-            "different one; make a new object instead.",
-            hint,
-        )
-    return result
-
-
-def _same(before, after):
-    if isinstance(before, torch.Tensor):
-        return torch.equal(before.nan_to_num(), after.nan_to_num())
-    if isinstance(before, torch.nn.Module):
-        old, new = before.state_dict(), after.state_dict()
-        return old.keys() == new.keys() and all(torch.equal(old[k], new[k]) for k in old)
-    if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(map(_same, before, after))
-    if isinstance(before, dict):
-        return list(before) == list(after) and all(_same(before[k], after[k]) for k in before)
-    if isinstance(before, int | float | str | set | numpy.ndarray):
-        return bool(numpy.all(before == after))
-    return True
-
-
-def number(value, what="the answer", hint=1):
-    """A finite float from any kind of number, a tensor with one element among them."""
-    if isinstance(value, torch.Tensor | numpy.ndarray | numpy.generic):
-        count = value.numel() if isinstance(value, torch.Tensor) else value.size
-        expect(count == 1, f"Expected one number for {what}, got {show(value)}.", hint)
-        value = value.item()
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    meant = None if good else _number_in(value)
-    expect(
-        meant is None,
-        f"Expected a number for {what}, got {show(value)}: write {meant}, without quotes, commas "
-        "and units.",
-        None,
-    )
-    expect(good, f"Expected a number for {what}, got {show(value)}.", hint)
-    expect(math.isfinite(value), f"Expected a finite number for {what}, got {value}.", hint)
-    return float(value)
-
-
-def _number_in(value):
-    """What "1,116,416", "12 %" or 1,000 (to Python the tuple (1, 0)) was meant to be, or None."""
-    if isinstance(value, tuple) and len(value) > 1 and all(type(part) is int for part in value):
-        first, *others = value
-        thousands = all(0 <= part < 1000 for part in others)
-        return str(first) + "".join(f"{part:03}" for part in others) if thousands else None
-    if not isinstance(value, str):
-        return None
-    found = re.fullmatch(r"\s*([-+]?\d[\d,_ ]*(\.\d+)?)\D{0,20}", value[:60])
-    return re.sub(r"[,_ ]", "", found[1]) if found else None
-
-
-def tensor(value, shape, what="the result", hint=1):
-    """A finite tensor of this shape, as float64 on the CPU, detached."""
-    good = isinstance(value, torch.Tensor)
-    expect(good, f"Expected a tensor for {what}, got {show(value)}.", hint)
-    expect(
-        tuple(value.shape) == tuple(shape),
-        f"Expected shape {tuple(shape)} for {what}, got {tuple(value.shape)}.",
-        hint,
-    )
-    value = value.detach().cpu().double()
-    bad = "NaN" if value.isnan().any() else "infinity" if value.isinf().any() else ""
-    expect(not bad, f"Expected finite numbers for {what}, but {bad} is among them.", hint)
-    return value
-
-
-def choice(value, options, what="the answer", hint=1):
-    """One of the options, in any case of letters."""
-    wanted = value.strip().lower() if isinstance(value, str) else value
-    for option in options:
-        if wanted == option.lower():
-            return option
-    allowed = ", ".join(f'"{option}"' for option in options)
-    raise Mistake(f"Expected one of {allowed} for {what}, got {show(value)}.", hint)
-
-
-def close(value, wanted, tolerance=1e-4):
-    """Are they equal up to `tolerance` times the largest wanted number (at least 1)?"""
-    value, wanted = torch.as_tensor(value).double(), torch.as_tensor(wanted).double()
-    scale = max(1.0, wanted.abs().max().item())
-    return bool(((value - wanted).abs() <= tolerance * scale).all())

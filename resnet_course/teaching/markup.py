@@ -14,6 +14,13 @@ def figure(panels, style, caption):
 
 
 def marked(text):
-    """`code` and *emphasis* as in Markdown, everything else escaped -> HTML."""
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return re.sub(r"\*([^\s*][^*]*)\*", r"<em>\1</em>", text)
+    """`code` and *emphasis* as in Markdown, all else escaped -> HTML. Code keeps its stars."""
+    code = []
+
+    def aside(found):
+        code.append(f"<code>{found[1]}</code>")
+        return f"\0{len(code) - 1}\0"
+
+    text = re.sub(r"`([^`]+)`", aside, escape(text.replace("\0", "")))
+    text = re.sub(r"(?<![\w*])\*([^\s*](?:[^*]*[^\s*])?)\*(?![\w*])", r"<em>\1</em>", text)
+    return re.sub("\0(\\d+)\0", lambda found: code[int(found[1])], text)

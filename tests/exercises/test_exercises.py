@@ -246,8 +246,6 @@ def test_numbers_of_every_kind(value, wanted):
         (lambda: check.number(torch.zeros(2)), "Expected one number"),
         (lambda: check.number(float("inf")), "finite number"),
         (lambda: check.number("1,116,416"), "write 1116416, without quotes"),
-        (lambda: check.number("12.5 %"), "write 12.5, without"),
-        (lambda: check.number((1, 0)), r"got \(1, 0\): write 1000, without"),
         (lambda: check.number("many"), "Expected a number for the answer, got 'many'."),
         (lambda: check.number(()), r"got \(\)\."),
         (lambda: check.tensor(torch.zeros(2), (3,)), r"Expected shape \(3,\)"),
