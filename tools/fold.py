@@ -8,6 +8,7 @@ import ast
 
 FOLDED = "hide-input"  # the tag that myst-nb folds; Jupyter and Colab show such cells as ever
 OPEN = "keep-open"  # an author's tag: this drawing is itself the lesson
+LANDING = "landing"  # on the first page the picture comes first; chapter 03 teaches its code
 ENDS = {("plot", "show"), ("explore", "sliders"), ("diagram", "show"), ("diagram", "compare")}
 NOT_DRAWING = {"train", "probe", "resnet", "batch_norm", "nn", "F"}
 SHORTEST = 5  # lines: folding less would hide more words than it saves
@@ -35,7 +36,8 @@ def folded(cells):
             if any(name in makes(trees[number]) and later > number for name, later in used)
         }
         if not open_after_all:
-            return only_draw
+            landing = {number for number in trees if LANDING in tags(cells[number])}
+            return only_draw | landing
         only_draw -= open_after_all
 
 

@@ -136,10 +136,12 @@ def numbered(source, name):
 
 def page_tags(tags, number, folded):
     """The tags of a cell, with those that say what the page does with it."""
-    tags = {tag for tag in tags if tag not in (fold.FOLDED, "remove-cell")}
+    tags = {tag for tag in tags if not tag.startswith(("hide-", "remove-"))}
     if "course-header" in tags:  # it speaks to readers of the notebook
         tags.add("remove-cell")
-    if "course-setup" in tags or number in folded:
+    if "course-setup" in tags:  # its output, too: it says where the page was made
+        tags.add("hide-cell")
+    if number in folded:
         tags.add(fold.FOLDED)
     return sorted(tags)
 

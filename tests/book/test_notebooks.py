@@ -53,7 +53,9 @@ def test_form(path):
         hidden = {tag for tag in tags(cell) if tag.startswith(("hide-", "remove-"))}
         if "course-header" in tags(cell):
             assert hidden == {"remove-cell"}
-        elif number in only_draw or cell is code[0]:
+        elif cell is code[0]:
+            assert hidden == {"hide-cell"}
+        elif number in only_draw:
             assert hidden == {fold.FOLDED}
         else:
             assert not hidden, "what the learner is here to learn is never hidden"
