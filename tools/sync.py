@@ -23,36 +23,55 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 COMPARED = "nbval-check-output"  # cells with this tag keep their text output; nbval compares it
 
-SETUP = """
-# Setup, the same in every chapter: use the course's package, or install it first.
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
+# The setup cell. Another one, which carries the package, is in portable.py; both end with START.
+START = """
+from resnet_course.teaching import libraries
 
-NEEDED, SOURCE = (@NEEDED@), os.environ.get("RESNET_COURSE_SOURCE") or "@SOURCE@"
-found = find_spec("resnet_course") and __import__("resnet_course").__version__
-if tuple(map(int, (found or "0").split("."))) < NEEDED:
-    if not SOURCE:
-        raise SystemExit(
-            "resnet_course @RELEASE@ is not installed: run `pip install -e .` in the "
-            "course's folder, or set RESNET_COURSE_SOURCE to it or to a wheel."
-        )
-    # What is installed stays as it is (--no-deps); only what is missing is added.
-    needs = ["torch", "torchvision", "matplotlib", "sklearn"]
-    needs += ["ipywidgets", "tqdm", "filelock"]
-    missing = [n.replace("sk", "scikit-") for n in needs if not find_spec(n)]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    for what in (["--no-deps", "--force-reinstall", SOURCE], missing):
-        if what and subprocess.run([*pip, *what]).returncode:
-            raise SystemExit("Not installed: check the network and run again.")
-    sys.modules.pop("resnet_course", None)
+libraries.complete()  # adds what is missing; what is here stays as it is
 
 from resnet_course import __version__, train
 
 DEVICE, THREADS = train.pick_device(), train.share_the_cpu()
 print(f"resnet_course {__version__}, running on {DEVICE}")
 """.strip()
+
+SETUP = """
+# Setup, the same in every chapter: find the course's package.
+import os
+import sys
+@IMPORTS@
+@SOURCE@
+try:
+    from resnet_course import __version__ as found
+except ImportError:  # absent, or a folder that only has the same name
+    found = "0"
+if tuple(map(int, found.split("."))) < (@NEEDED@):
+    if not SOURCE:
+        raise SystemExit(
+            "resnet_course @RELEASE@ is not installed: run `pip install -e .` in the "
+            "course's folder, or download this chapter from the course's page."
+        )
+@FETCH@    sys.path.insert(0, SOURCE)
+    for name in [n for n in sys.modules if n.startswith("resnet_course")]:
+        del sys.modules[name]
+
+"""
+
+# With a repository: the package comes from there, without pip, and is used where it is unpacked.
+IMPORTS = """
+from shutil import unpack_archive
+from tempfile import mkdtemp
+from urllib.request import urlretrieve
+"""
+FETCH = """
+    if "://" in SOURCE:
+        folder = mkdtemp(prefix="resnet_course_")
+        try:
+            unpack_archive(urlretrieve(SOURCE)[0], folder, "zip")
+        except OSError as error:
+            raise SystemExit(f"Check the network: {error}.") from None
+        SOURCE = os.path.join(folder, *os.listdir(folder))
+"""
 
 # How a claim is backed. Authors write <span class="evidence measured"></span>; the rest is made
 # here, as HTML with its style inside, since Colab and JupyterLab have no style sheet of ours.
@@ -93,15 +112,34 @@ def version():
 
 
 def setup_cell(repository, release):
-    text = SETUP.replace("@NEEDED@", ", ".join(release.split("."))).replace("@RELEASE@", release)
-    return text.replace("@SOURCE@", f"git+{repository}@v{release}" if repository else "")
+    archive = f"{repository}/archive/refs/tags/v{release}.zip"
+    asked = 'os.environ.get("RESNET_COURSE_SOURCE")'
+    parts = {
+        "@IMPORTS@": IMPORTS.lstrip("\n") if repository else "",
+        "@FETCH@": FETCH.lstrip("\n") if repository else "",
+        "@SOURCE@": f'SOURCE = (\n    {asked}\n    or "{archive}"\n)'
+        if repository
+        else f"SOURCE = {asked}",
+        "@NEEDED@": ", ".join(release.split(".")),
+        "@RELEASE@": release,
+    }
+    text = SETUP.strip() + "\n\n" + START
+    for mark, part in parts.items():
+        text = text.replace(mark, part)
+    return text
+
+
+KEEP = (
+    "In Colab or Kaggle, first save a copy (File → Save a copy): your work is kept only in your "
+    "own copy."
+)
 
 
 def header_cell(repository, site, name):
     if not repository:
         return (
             "*Reading this as a notebook? It holds no pictures yet: run it from top to bottom and "
-            "they appear.*"
+            f"they appear. {KEEP}*"
         )
     owner_and_name = repository.removeprefix("https://github.com/")
     colab = (
@@ -109,8 +147,7 @@ def header_cell(repository, site, name):
     )
     page = f"{site}/book/{name.removesuffix('.ipynb')}.html"
     return (
-        f"*[Read this chapter with all its figures]({page}) or [run it in Colab]({colab}) (there, "
-        "first save a copy in Drive: your work is kept only in your own copy).*"
+        f"*[Read this chapter with all its figures]({page}) or [run it in Colab]({colab}). {KEEP}*"
     )
 
 

@@ -109,6 +109,7 @@ def silence_scripts(app, exception):
 
 
 def setup(app):
+    app.setup_extension("hand_out")  # portable notebooks
     app.add_config_value("course_fingerprint", "", "env")
     app.add_config_value("course_look", "", "html")  # else a changed style sheet is not copied
     app.connect("config-inited", choose_cache)
