@@ -227,3 +227,74 @@ def test_exercises_wait_calmly_in_the_built_page(visit):
     hints.first.locator("summary").focus()
     page.keyboard.press("Enter")
     assert hints.first.evaluate("d => d.open")
+
+
+@pytest.mark.parametrize("name", pages())
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_for_axe_to_find(visit, name, width, scheme):
+    """axe-core's rules for readers with a keyboard, a screen reader, or less sight."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, _, _ = visit(name, width, scheme)
+    found = Axe().run(page).response["violations"]
+    said = {
+        rule["id"]: [(node["html"][:120], node["failureSummary"][:200]) for node in rule["nodes"]]
+        for rule in found
+    }
+    assert said == {}
+
+
+CHAPTERS = [name for name in pages() if name.split("/")[1][:2].isdecimal()]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_are_numbered_wherever_they_are_named(visit, name):
+    page, _, _ = visit(name)
+    number = name.split("/")[1][:2]
+    title = page.locator("main h1").inner_text().rstrip("#").strip()
+    assert title.startswith(f"{number} · ")
+    assert page.title().startswith(title)  # the browser's tab
+    here = page.locator(f"nav.bd-links a[href='#'], nav.bd-links a[href$='{number}_*.html']")
+    assert here.first.text_content().strip() == title
+    chapter = CHAPTERS.index(name)
+    if chapter:
+        before = page.locator("a.left-prev").text_content()
+        assert f"{chapter:02d} · " in before
+
+
+def test_folded_code_opens_by_keyboard_and_all_at_once(visit):
+    page, _, messages = visit("book/03_degradation")
+    folds = page.locator("main details.hide")
+    assert folds.count() >= 4
+    assert not any(folds.nth(i).evaluate("d => d.open") for i in range(folds.count()))
+    folds.nth(1).locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert folds.nth(1).evaluate("d => d.open") and folds.nth(1).locator("pre").is_visible()
+    switch = page.locator("button.course-folds")
+    switch.focus()
+    page.keyboard.press("Enter")
+    assert all(folds.nth(i).evaluate("d => d.open") for i in range(folds.count()))
+    assert switch.get_attribute("aria-pressed") == "true"
+    page.emulate_media(media="print")
+    assert not any(folds.nth(i).locator("pre").is_visible() for i in range(folds.count()))
+    page.emulate_media(media="screen")
+    switch.click()
+    assert not any(folds.nth(i).evaluate("d => d.open") for i in range(folds.count()))
+    assert messages == []
+
+
+def test_words_for_readers_of_the_notebook_are_not_on_the_page():
+    for page in (HTML / "book").glob("*.html"):
+        assert "Reading this as a notebook" not in page.read_text(), page.name
+
+
+def test_the_theme_leaves_nothing_behind():
+    names = {path.name for path in (HTML / "_static").rglob("*")}
+    assert not {name for name in names if name.endswith("webpack-macros.html")}
+
+
+def test_the_first_page_shows_the_picture_first(visit):
+    page, _, _ = visit("book/intro", 1280)
+    assert page.locator(".course-figure svg, .course-figure img").first.bounding_box()["y"] < 700
+    assert page.locator("main pre:visible").count() <= 1

@@ -99,13 +99,28 @@ def clean_scripts(app, pagename, templatename, context, doctree):
     context["script_files"] = kept
 
 
-def silence_scripts(app, exception):
-    """Take the messages to developers out of the theme's scripts: readers' consoles stay empty."""
-    for script in (Path(app.outdir) / "_static" / "scripts").glob("*.js"):
+def tidy(app, exception):
+    """Take out what the theme leaves behind: templates, and messages to developers in scripts."""
+    static = Path(app.outdir) / "_static"
+    for left in static.glob("*webpack-macros.html"):
+        left.unlink()
+    for script in (static / "scripts").glob("*.js"):
         text = script.read_text(encoding="utf-8")
         quiet = re.sub(r"console\.log\((`[^`]*`|\"[^\"]*\")\)", "void 0", text)
         if quiet != text:
             script.write_text(quiet, encoding="utf-8")
+
+
+def name_the_landmarks(app, exception):
+    """The theme's side bar holds the logo outside any landmark: screen readers skip such places."""
+    if app.builder.name != "html" or exception:
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        bar = '<div class="bd-sidebar-primary bd-sidebar">'
+        named = bar.replace("<div", '<div role="complementary" aria-label="The book"')
+        if bar in text:
+            page.write_text(text.replace(bar, named), encoding="utf-8")
 
 
 def setup(app):
@@ -115,5 +130,6 @@ def setup(app):
     app.connect("config-inited", choose_cache)
     app.connect("env-before-read-docs", run_what_changed)
     app.connect("html-page-context", clean_scripts, priority=990)
-    app.connect("build-finished", silence_scripts)
+    app.connect("build-finished", tidy)
+    app.connect("build-finished", name_the_landmarks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
