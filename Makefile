@@ -21,7 +21,7 @@ book: ## environment, packages, and the book in _build/html
 test: ## environment, the book, unit tests, notebooks (nbval), pages in a real browser
 	@$(PYTHON) tools/environment.py $(VENV) requirements-dev.txt
 	@$(BIN)/jupyter-book build --warningiserror --keep-going .
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: ## ruff on code and notebooks, and generated parts in step with their sources
 	@$(PYTHON) tools/environment.py $(VENV) requirements-dev.txt
