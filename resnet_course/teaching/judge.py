@@ -5,6 +5,7 @@ it names no hint, since hints are about the content. Then what it is *worth*: `j
 the right value, and names a cause only when a known mistake gives just what came.
 """
 
+import contextlib
 import copy
 import math
 import numbers
@@ -54,22 +55,43 @@ def _worst_place(wanted, got, what):
 
 
 def _apart(wanted, got):
-    """Both in as few digits as tell them apart."""
-    if isinstance(wanted, float | int) and isinstance(got, float | int):
+    """Both in as few digits as tell them apart; texts as they are."""
+    pair = wanted, got
+    if all(isinstance(value, float | int) and not isinstance(value, bool) for value in pair):
+        if all(value == int(value) and abs(value) < 1e15 for value in pair if math.isfinite(value)):
+            return tuple(f"{value:,.0f}" for value in pair)
         for digits in (4, 6, 9, 12, 17):
-            texts = f"{wanted:,.{digits}g}", f"{got:,.{digits}g}"
+            texts = tuple(f"{value:,.{digits}g}" for value in pair)
             if len(set(texts)) == 2:
                 return texts
-    return show(wanted), show(got)
+    return tuple(value if isinstance(value, str) else show(value) for value in pair)
+
+
+_alike = None  # a list while `alike` watches
+
+
+@contextlib.contextmanager
+def alike():
+    """Collects known mistakes that a case could not tell apart, for the tests: sets of words."""
+    global _alike
+    _alike = found = []
+    try:
+        yield found
+    finally:
+        _alike = None
 
 
 def cause(got, known, tolerance=1e-4):
-    """Words for the known mistake that gives `got`, for all of them if several do, or None.
+    """Words for the known mistake that gives `got`, for both if two do, or None.
 
     `known` lists (value, words); a value None is skipped.
     """
-    words = [said for value, said in known if value is not None and same(got, value, tolerance)]
-    words = list(dict.fromkeys(words))
+    known = [(value, words) for value, words in known if value is not None]
+    if _alike is not None:
+        for value, words in known:
+            others = {w for v, w in known if w != words and same(v, value, tolerance)}
+            _alike.extend([{words, *others}] if others else [])
+    words = list(dict.fromkeys(w for value, w in known if same(got, value, tolerance)))
     if len(words) > 2:
         return None
     return " or ".join(words) or None
@@ -83,17 +105,14 @@ def judge(got, wanted, what, known=(), hint=None, tolerance=1e-4, figures=False)
     """
     if same(got, wanted, tolerance):
         return
-    why = cause(got, [(value, words) for value, words, *_ in known], tolerance)
+    reasons = [(value, words) for value, words, *_ in known]
+    why = cause(got, [*reasons, (wanted, "nothing: it is right")], tolerance)
     if why is None:
         fallback(wanted, got, what, hint)
     own = next((rest[0] for value, words, *rest in known if rest and words in why), hint)
-    values = "{} for {}, got {}".format(*_apart_around(wanted, what, got))
-    raise Mistake(f"Expected {values if figures else 'something else for ' + what}: {why}.", own)
-
-
-def _apart_around(wanted, what, got):
-    wanted, got = _apart(wanted, got)
-    return wanted, what, got
+    right, came = _apart(wanted, got)
+    values = f"{right} for {what}, got {came}" if figures else f"something else for {what}"
+    raise Mistake(f"Expected {values}: {why}.", own)
 
 
 def same(a, b, tolerance=1e-4):
@@ -147,6 +166,10 @@ def show(value):
         return f"a {type(value).__name__} module"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple | dict | set):
+        inside = value.values() if isinstance(value, dict) else value
+        if any(isinstance(part, torch.Tensor | torch.nn.Module | list | tuple) for part in inside):
+            return f"a {type(value).__name__} of {len(value)}"
     if callable(value) and hasattr(value, "__name__"):
         kind = "class" if isinstance(value, type) else "function"
         return f"the {kind} `{value.__name__}`" if value.__name__ != "<lambda>" else "a function"

@@ -1,8 +1,11 @@
 """Answers to the exercises of chapter 06."""
 
 import copy
+import math
 import random
+from collections import OrderedDict
 
+import numpy
 import torch
 from bank import Bank
 from torch import nn
@@ -17,6 +20,20 @@ def depth(kind, blocks, basic=2, bottleneck=3, outside=2):
 
 def projections(kind, blocks):
     return len(blocks) - (kind == "basic")
+
+
+def four_names(kind, blocks):
+    a, b, c, d = blocks
+    return depth(kind, [a, b, c, d])
+
+
+PAPERS = {
+    ("basic", (3, 4, 6, 3)): 34,
+    ("basic", (2, 2, 2, 2)): 18,
+    ("bottleneck", (3, 4, 6, 3)): 50,
+    ("bottleneck", (3, 4, 23, 3)): 101,
+    ("bottleneck", (3, 8, 36, 3)): 152,
+}
 
 
 def depth_in_place(kind, blocks):
@@ -93,6 +110,38 @@ def with_an_extra_sigmoid(block, in_channels, channels, num_blocks, stride):
     return nn.Sequential(*stage, nn.Sigmoid())
 
 
+class OwnStage(nn.Module):
+    def __init__(self, block, in_channels, channels, num_blocks, stride):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            block(in_channels if i == 0 else channels * block.expansion, channels, step)
+            for i, step in enumerate([stride] + [1] * (num_blocks - 1))
+        )
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def always_two(block, in_channels, channels, num_blocks, stride):
+    return right_stage(block, in_channels, channels, num_blocks, 2)
+
+
+def by_channels(block, in_channels, channels, num_blocks, stride):
+    stride = 2 if in_channels != channels * block.expansion else 1
+    return right_stage(block, in_channels, channels, num_blocks, stride)
+
+
+class InEvaluation(nn.Module):
+    def forward(self, x):
+        return x if self.training else x / 2
+
+
+def with_a_dropout_in_evaluation(*arguments):
+    return nn.Sequential(*right_stage(*arguments), InEvaluation())
+
+
 def as_a_list(block, in_channels, channels, num_blocks, stride):
     return list(right_stage(block, in_channels, channels, num_blocks, stride))
 
@@ -112,6 +161,20 @@ def rename_in_place(state):
     for name in list(state):
         state[name.removeprefix("module.").replace("linear.", "fc.")] = state.pop(name)
     return state
+
+
+def in_a_loop(state):
+    new = OrderedDict()
+    for name in state:
+        _, *rest = name.split(".")
+        rest[0] = {"linear": "fc"}.get(rest[0], rest[0])
+        new[".".join(rest)] = state[name]
+    return new
+
+
+def by_order(state):
+    """Sorts names and values apart from each other."""
+    return dict(zip(sorted(rename(state)), state.values(), strict=True))
 
 
 def both_names(state):
@@ -142,10 +205,33 @@ def zeroed(state):
     return {name: value * 0 for name, value in rename(state).items()}
 
 
-def pooled(in_channels, out_channels, pool=None, norm=True, kernel=1, stride=1, bias=False):
+class Every(nn.Module):
+    """One pixel of each 2 x 2 square, at this place."""
+
+    def __init__(self, row, column):
+        super().__init__()
+        self.row, self.column = row, column
+
+    def forward(self, x):
+        return x[:, :, self.row :: 2, self.column :: 2]
+
+
+class Half(nn.Module):
+    """The mean of the upper two pixels of each square."""
+
+    def forward(self, x):
+        return (x[:, :, ::2, ::2] + x[:, :, ::2, 1::2]) / 2
+
+
+def without_learned(in_channels, out_channels):
+    pool, conv, _ = pooled(in_channels, out_channels)
+    return nn.Sequential(pool, conv, nn.BatchNorm2d(out_channels, affine=False))
+
+
+def pooled(in_channels, out_channels, pool=None, norm=True, kernel=1, stride=1, bias=False, four=1):
     parts = [
         pool or nn.AvgPool2d(2),
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias),
+        nn.Conv2d(four * in_channels, out_channels, kernel, stride, kernel // 2, bias=bias),
     ]
     return nn.Sequential(*parts, nn.BatchNorm2d(out_channels)) if norm else nn.Sequential(*parts)
 
@@ -197,17 +283,49 @@ COSTS = {  # depth: parameters, multiply-adds and kept bytes of one image of 224
 def choose_in_a_loop(costs, batch, memory, limit):
     deepest = 0
     for depth, (parameters, cost, kept) in costs.items():
-        if 12 * parameters + batch * kept < memory and cost < limit:
+        if 12 * parameters + batch * kept <= memory and cost <= limit:
             deepest = max(deepest, depth)
     return deepest
 
 
 def choose_backwards(costs, batch, memory, limit):
     for depth in sorted(costs, reverse=True):
-        parameters, cost, kept = costs.pop(depth)
-        if cost <= limit and 4 * (3 * parameters) + kept * batch <= memory:
+        parameters, cost, kept = costs[depth]
+        if cost / 1e9 <= limit / 1e9 and (12 * parameters + kept * batch) / 2**30 <= memory / 2**30:
             return depth
     return None
+
+
+def choose_in_gigabytes(costs, batch, memory, limit):
+    fits = {
+        depth: 3 * 4 * parameters / 1e9 + batch * kept / 1e9 <= memory / 1e9 and cost <= limit
+        for depth, (parameters, cost, kept) in costs.items()
+    }
+    return max(filter(fits.get, costs))
+
+
+def choose_and_empty(costs, batch, memory, limit):
+    for depth in sorted(costs, reverse=True):
+        parameters, cost, kept = costs.pop(depth)
+        if cost <= limit and 12 * parameters + kept * batch <= memory:
+            return depth
+    return None
+
+
+def choose_and_delete(costs, batch, memory, limit):
+    for depth, (parameters, cost, kept) in list(costs.items()):
+        if cost > limit or 12 * parameters + kept * batch > memory:
+            del costs[depth]
+    return max(costs)
+
+
+def two_mistakes(costs, batch, memory, limit):
+    return max((d for d, (p, m, k) in costs.items() if 8 * p + batch * k <= memory), default=None)
+
+
+def the_middle_one(costs, batch, memory, limit):
+    good = [d for d, (p, m, k) in costs.items() if 12 * p + batch * k <= memory and m <= limit]
+    return sorted(good)[(len(good) - 1) // 2]
 
 
 def choose_or_fail(costs, batch, memory, limit):
@@ -220,6 +338,10 @@ BANKS = {
             depth,
             lambda kind, blocks: torch.tensor(depth(kind, blocks)),
             lambda kind, blocks: 1 + (2 + (kind == "bottleneck")) * sum(blocks) + 1,
+            lambda kind, blocks: (
+                numpy.int64(sum(2 if kind == "basic" else 3 for _ in range(1))) * numpy.sum(blocks)
+                + 2.0
+            ),
         ],
         wrong=[
             (lambda k, b: depth(k, b, bottleneck=2), "has three convolutions, not two"),
@@ -229,13 +351,24 @@ BANKS = {
             (lambda k, b: depth(k, b) + projections(k, b), "lie beside the main path"),
             (lambda k, b: depth(k, b) + len(b), "what lies beside the main path"),
             (lambda k, b: depth(k, [1] * len(b)), "as its entry in the list says"),
-            (lambda k, b: depth(k, b, outside=3), "max pooling has no weights"),
+            (lambda k, b: depth(k, b, outside=3), "one too many"),
             (lambda k, b: depth(k, b, bottleneck=4), "expansion of channels"),
             (lambda k, b: sum(b), "that is the number of blocks"),
             (lambda k, b: sum(b) + 2, "with all its convolutions"),
-            (lambda k, b: 2 * depth(k, b) - 3, "batch norm has learned numbers"),
+            (lambda k, b: 2 * depth(k, b) - 1, "batch norm has learned numbers"),
+            (lambda k, b: depth(k, b, outside=4), "two too many"),
+            (lambda k, b: depth(k, [max(b)]), "of the longest alone"),
+            (lambda k, b: depth(k, [math.prod(b)]), "their blocks add up"),
             (lambda k, b: len(b), "the number of stages"),
-            (lambda k, b: 12345, "then add what lies outside"),
+            (lambda k, b: 12345, "Expected 34 for basic blocks [3, 4, 6, 3], got 12,345."),
+            (lambda k, b: 2 * depth(k, b) - 3, "Expected 34 for basic blocks [3, 4, 6, 3], got 65"),
+            (lambda k, b: depth(k, b[:4]), "only the first four"),
+            (lambda k, b: depth(k, [b[i] for i in range(4)]), "only the first four"),
+            (lambda k, b: depth(k, [b[i] for i in range(max(4, len(b)))]), "(IndexError)"),
+            (four_names, "(ValueError)"),
+            (lambda k, b: PAPERS[k, tuple(b)], "(KeyError)"),
+            (lambda k, b: f"ResNet-{depth(k, b)}", "got 'ResNet-34'."),
+            (lambda k, b: str(depth(k, b)), "write 34, without quotes"),
             (depth_in_place, "changed its input"),
             (lambda k, b: None, "end with `return`"),
         ],
@@ -245,21 +378,25 @@ BANKS = {
             [49, 25, 25, 13, 7, 4],
             (49, 25, 25, 13, 7, 4.0),
             torch.tensor([49, 25, 25, 13, 7, 4]),
+            numpy.array([49, 25, 25, 13, 7, 4]),
         ],
         wrong=[
-            ([48, 24, 24, 12, 6, 3], "After conv1 you have 48: from 97 pixels"),
-            ([49, 24, 24, 12, 6, 3], "After maxpool you have 24: from 49 pixels"),
+            ([48, 24, 24, 12, 6, 3], "After conv1 you have 48: with its padding"),
+            ([49, 24, 24, 12, 6, 3], "After maxpool you have 24: with its padding"),
             ([49, 25, 13, 7, 4, 2], "keeps the size"),
+            ([49, 25, 12, 6, 3, 2], "keeps the size"),
             ([49, 49, 49, 25, 13, 7], "max pooling has stride 2"),
             ([49, 25, 25, 25, 13, 7], "cannot stay 25"),
+            ([49, 25, 25, 13, 13, 7], "cannot stay 13"),
+            ([49, 25, 25, 13, 7, 3], "After layer4 you have 3: with its padding"),
             ([97, 49, 49, 25, 13, 7], "the first convolution has stride 2"),
             ([46, 23, 23, 12, 6, 3], "has padding 3"),
             ([48.5, 24.25, 24.25, 12, 6, 3], "whole number of pixels"),
             ([112, 56, 56, 28, 14, 7], "the paper's table for 224"),
-            ([25, 13, 13, 7, 4, 2], "halves twice"),
-            ([50, 25, 25, 13, 7, 4], "rounding up"),
-            ([49, 25, 13], "got [49, 25"),
-            (4, "Expected a list of six sides, got 4"),
+            ([25, 13, 13, 7, 4, 2], "what two halvings leave"),
+            ([50, 25, 25, 13, 7, 4], "gave 97 and this one has stride 2"),
+            ([49, 25, 13], "got 3: [49, 25"),
+            (4, "Expected a list of 6 numbers for the sides, got 4"),
         ],
     ),
     "deepest_that_fits": Bank(
@@ -270,10 +407,11 @@ BANKS = {
                 choose_in_a_loop(costs, batch, memory, limit)
             ),
             choose_backwards,
+            choose_in_gigabytes,
         ],
         wrong=[
             (CHOICES["weights alone"], "a gradient and a momentum beside each weight"),
-            (CHOICES["no momentum"], "the momentum is not"),
+            (CHOICES["no momentum"], "the momentum is not."),
             (CHOICES["as with Adam"], "what Adam keeps"),
             (CHOICES["no bytes"], "a number of 4 bytes, and the budget is in bytes"),
             (CHOICES["parameters as bytes"], "not one byte"),
@@ -285,11 +423,26 @@ BANKS = {
             (CHOICES["bytes twice"], "in bytes already"),
             (CHOICES["kept three times"], "a map is kept once"),
             (CHOICES["limit of a batch"], "for one image, whatever the batch"),
-            (CHOICES["no limit"], "of multiply-adds was not asked"),
+            (CHOICES["no limit"], "fits: the limit of multiply-adds was not asked"),
             (CHOICES["no memory"], "the memory was not asked"),
             (CHOICES["either"], "not one of them"),
             (CHOICES["shallowest"], "the shallowest network that fits"),
-            (lambda costs, *_: random.choice(list(costs)), "then compare"),
+            (CHOICES["weights times the batch"], "multiplies what each image keeps"),
+            (CHOICES["first"], "the first row that fits"),
+            (CHOICES["last"], "the last row that fits"),
+            (CHOICES["dearest"], "the most multiply-adds"),
+            (CHOICES["largest"], "the most parameters"),
+            (CHOICES["hungriest"], "that keeps the most"),
+            (CHOICES["strictly"], "needs exactly the budget"),
+            (CHOICES["until one fails"], "where a shallower one does not"),
+            (two_mistakes, "the momentum is not; and the limit of multiply-adds was not"),
+            (the_middle_one, "(depth, parameters, multiply-adds, kept: ("),
+            (choose_and_empty, "changed the table"),
+            (choose_and_delete, "changed the table"),
+            (
+                lambda costs, *_: random.choice(list(costs)),
+                "(depth, parameters, multiply-adds, kept: (",
+            ),
             (lambda *_: 0, "one of the depths of the table"),
             (lambda *_: "ResNet-34", "Expected a number for the depth"),
             (lambda *_: None, "end with `return`"),
@@ -297,33 +450,40 @@ BANKS = {
         ],
     ),
     "mended_stage": Bank(
-        right=[right_stage, grown_stage, copied_stage],
+        right=[right_stage, grown_stage, copied_stage, OwnStage],
         wrong=[
             (one_block_many_times, "holds the *same* block"),
-            (strides_everywhere, "out as 2 instead of 16: 4 blocks halve"),
-            (stride_in_the_others, "out as 4 instead of 16: 3 blocks halve"),
+            (strides_everywhere, "out as 2 instead of 16: 4 blocks make"),
+            (stride_in_the_others, "out as 4 instead of 16: 3 blocks make"),
+            (always_two, "out as 16 instead of 32: 1 blocks"),
+            (by_channels, "out as 16 instead of 32: 1 blocks"),
             (stride_nowhere, "where did `stride` go"),
             (stride_last, "not the first block but a later one"),
             (no_expansion, "do not fit together"),
             (one_too_many, "of them run"),
-            (with_an_extra_norm, "is not one of its blocks"),
-            (with_an_extra_sigmoid, "outputs differ"),
-            (as_a_list, "such as `nn.Sequential`"),
+            (with_an_extra_norm, "not the weights of its blocks alone"),
+            (with_an_extra_sigmoid, "outputs in training mode differ"),
+            (with_a_dropout_in_evaluation, "outputs in evaluation mode differ"),
+            (as_a_list, "A list holds blocks"),
+            (lambda *arguments: nn.ModuleList(right_stage(*arguments)), "A list holds blocks"),
+            (lambda *arguments: "a stage", "such as `nn.Sequential`"),
             (lambda *_: None, "returned None"),
         ],
     ),
     "renamed": Bank(
         right=[
             rename,
-            by_position,
             lambda state: mapped(state, lambda n: n[7:].replace("linear", "fc")),
+            lambda state: mapped(state, lambda n: n.split(".", 1)[1].replace("linear", "fc")),
+            lambda state: {k: v.clone() for k, v in rename(state).items()},
+            in_a_loop,
         ],
         wrong=[
             (lambda s: mapped(s, lambda n: n.replace("linear.", "fc.")), "still begins with"),
             (lambda s: mapped(s, lambda n: n.removeprefix("module.")), "still says `linear`"),
             (
                 lambda s: mapped(s, lambda n: n.lstrip("module.").replace("linear.", "fc.")),
-                "takes away any of these",
+                "any of these *letters*",
             ),
             (
                 lambda s: mapped(s, lambda n: n.removeprefix("module").replace("linear.", "fc.")),
@@ -332,17 +492,25 @@ BANKS = {
             (lambda s: mapped(s, lambda n: n.split(".")[1]), "has lost its end"),
             (lambda s: only(s, lambda n: "running" not in n), "part of the network too"),
             (lambda s: only(s, lambda n: "fc" not in n), "every entry is needed"),
-            (both_names, "still says `linear`"),
+            (both_names, "is one too many"),
+            (lambda s: {**s, **rename(s)}, "is one too many"),
+            (lambda s: mapped(s, lambda n: n[8:].replace("linear.", "fc.")), "one letter too many"),
+            (lambda s: mapped(s, lambda n: n.strip("module.")), "any of these *letters*"),
+            (by_position, "zip() argument 2 is longer"),
+            (lambda s: {k: v.half() for k, v in rename(s).items()}, "is not the one saved"),
+            (lambda s: {k: v.double() for k, v in rename(s).items()}, "has another dtype"),
+            (lambda s: {k: k for k in rename(s)}, "is no tensor any more"),
+            (by_order, "has the value of"),
             (lambda s: rename(s) | {"extra": torch.zeros(1)}, "is one too many"),
             (
                 lambda s: mapped(rename(s), lambda n: n.replace("layer", "stage")),
                 "not one of our network's",
             ),
-            (rename_in_place, "changed the dictionary"),
+            (rename_in_place, "changed its input in place"),
             (lambda s: list(rename(s).items()), "Expected a dictionary"),
-            (shuffled, "has the value of another one"),
-            (zeroed, "a value changed"),
-            (swapped, "a value changed"),
+            (shuffled, "has the value of"),
+            (zeroed, "is not the one saved"),
+            (swapped, "has the value of"),
             (lambda s: None, "returned None"),
         ],
     ),
@@ -356,18 +524,30 @@ BANKS = {
             lambda i, o: nn.Sequential(nn.AvgPool2d(2, 2), *resnet.projection(i, o, 1)),
         ],
         wrong=[
-            (lambda i, o: resnet.projection(i, o, 2), "moves in steps of two"),
-            (lambda i, o: pooled(i, o, nn.MaxPool2d(2)), "maximum of four"),
+            (lambda i, o: resnet.projection(i, o, 2), "of two without looking around"),
+            (lambda i, o: pooled(i, o, nn.MaxPool2d(2)), "now here, now there"),
             (lambda i, o: resnet.projection(i, o, 1), "nothing halves"),
             (lambda i, o: pooled(i, o, stride=2), "halved twice"),
             (lambda i, o: nn.AvgPool2d(2), "nothing changes the number of channels"),
-            (lambda i, o: pooled(i, o, norm=False), "batch norm is missing"),
-            (lambda i, o: pooled(i, o, norm=False, bias=True), "instead of a batch norm"),
+            (lambda i, o: nn.Identity(), "nothing changes the shape"),
+            (lambda i, o: pooled(i, o, nn.AdaptiveAvgPool2d(1)), "leaves a single one"),
+            (lambda i, o: pooled(i, o, norm=False), "γ and β of a batch norm are missing"),
+            (without_learned, "γ and β of a batch norm are missing"),
+            (lambda i, o: pooled(i, o, norm=False, bias=True), "a bias in the place of"),
             (lambda i, o: pooled(i, o, bias=True), "needs none"),
-            (lambda i, o: wide_kernel(i, o, 2), "four times the weights"),
+            (lambda i, o: nn.Sequential(pooled(i, o), nn.BatchNorm2d(o)), "over `out_channels` is"),
+            (lambda i, o: nn.Sequential(nn.BatchNorm2d(i), pooled(i, o)), "convolution, is enough"),
+            (lambda i, o: wide_kernel(i, o, 4), "sixteen times"),
+            (
+                lambda i, o: nn.Sequential(Every(1, 1), resnet.projection(i, o, 1)),
+                "of two without looking around",
+            ),
+            (lambda i, o: nn.Sequential(Half(), resnet.projection(i, o, 1)), "got 50%"),
+            (lambda i, o: pooled(i, o, nn.PixelUnshuffle(2), four=4), "weights of its own"),
+            (lambda i, o: wide_kernel(i, o, 2), "weights of its own"),
             (lambda i, o: wide_kernel(i, o, 3), "nine times the weights"),
-            (norm_first, "the convolution last"),
-            (norm_before, "are not normalized"),
+            (norm_first, "is over `in_channels`"),
+            (norm_before, "do not have mean 0"),
             (
                 lambda i, o: nn.Sequential(nn.AvgPool2d(2), *resnet.projection(o, i, 1)),
                 "parts do not fit",
