@@ -1,6 +1,7 @@
 """Chapter 05, batch normalization: checks and quiz."""
 
 import math
+import random
 
 import torch
 from torch import nn
@@ -11,7 +12,10 @@ from resnet_course.teaching.check import (
     close,
     exercise,
     expect,
+    fallback,
+    judge,
     number,
+    row,
     show,
     tensor,
 )
@@ -21,36 +25,56 @@ from resnet_course.teaching.quiz import Question
 @exercise(
     "5.1",
     expects="a function of a tensor and ε",
-    right="your function agrees with the formula for 2, 3, 4 and 5 axes.",
+    right="your function gives the formula's values for 2, 3, 4 and 5 axes in 64-bit numbers near "
+    "0, and for 32-bit numbers around 10,000.",
 )
 def any_shape(attempt):
     """A function: (x, eps) -> x of the same shape, every channel (axis 1) normalized."""
-    for shape in ((6, 3, 4, 5), (7, 4), (5, 3, 6), (3, 2, 2, 3, 4)):
-        offsets = 3 * torch.randn(shape[1]).view(-1, *[1] * (len(shape) - 2))
+    for axes in (4, 2, 3, 5):  # four first: there all known mistakes differ
+        shape = random.sample(range(2, 8), axes)
+        offsets = 3 * torch.randn(shape[1]).view(-1, *[1] * (axes - 2))
         x = 1.5 * torch.randn(shape, dtype=torch.double) + offsets
-        eps = 0.3 + torch.rand(1).item()
-        what = f"an input of shape {shape}"
-        try:
-            out = call(attempt, x, eps)
-        except (IndexError, RuntimeError) as error:
-            if isinstance(error, NotImplementedError):
-                raise
-            raise Mistake(_why_it_stopped(error, what, len(shape)), 2) from error
-        out = tensor(out, shape, f"the result for {what}")
-        wanted = _normalized(x, [axis for axis in range(x.dim()) if axis != 1], eps)
-        expect(close(out, wanted), *_why_normalized(out, x, eps, what))
+        eps = random.uniform(0.3, 1.3)
+        what = f"an input with {axes} axes"
+        out = _of_any_shape(attempt, x, eps, what)
+        judge(out, _normalized(x, _others(x), eps), what, _known_normalized(x, eps))
+    x = torch.randn(6, 3, 5, 5) + 10_000
+    wanted = _normalized(x.double(), _others(x), 0.01)
+    out = call(attempt, x, 0.01)
+    near = isinstance(out, torch.Tensor) and out.shape == x.shape and close(out, wanted, 0.02)
+    expect(
+        near,
+        "It is right for 64-bit numbers near 0, and wrong for 32-bit numbers around 10,000: "
+        "subtract the mean *before* you square, as in this chapter's trap in the arithmetic.",
+    )
 
 
-def _why_it_stopped(error, what, axes):
-    said = " ".join(str(error).split())[:120]
-    if isinstance(error, IndexError):
-        return f"With {what} the code stopped ({said}): ask `x.dim()` which axes there are."
-    why = "keep the averaged axes, with `keepdim=True`, so that the mean fits `x`"
-    if "dtype" in said:
-        why = "what you multiply must have the type of `x`, here 64-bit numbers"
-    elif "must match the size" not in said:
-        why = f"it must work for {axes} axes"
-    return f"With {what} the code stopped ({said}): {why}."
+def _others(x):
+    """Every axis but the channels'."""
+    return [axis for axis in range(x.dim()) if axis != 1]
+
+
+def _of_any_shape(attempt, x, eps, what):
+    try:
+        out = call(attempt, x, eps)
+    except IndexError as error:
+        why = "it names an axis that is not there; ask `x.dim()` which axes there are"
+        raise Mistake(f"For {what} the code stopped: {why}.", 2) from error
+    except RuntimeError as error:
+        said = str(error)
+        if isinstance(error, NotImplementedError):
+            raise
+        why = "sizes do not fit; with `keepdim=True` a mean keeps its axes, and fits `x`"
+        if "dtype" in said or "expected scalar type" in said or "mixed" in said:
+            why = "what you compute with must have the type of `x`, here 64-bit numbers"
+        elif "must match the size" not in said:
+            raise
+        raise Mistake(f"For {what} the code stopped: {why}.", 2) from error
+    except ValueError as error:  # a layer for one number of axes
+        if "expected" not in str(error) or "input" not in str(error):
+            raise
+        raise Mistake(f"For {what} the layer inside refuses its input ({error}).", 2) from error
+    return tensor(out, x.shape, f"the result for {what}")
 
 
 def _normalized(x, over, eps, unbiased=False):
@@ -58,18 +82,25 @@ def _normalized(x, over, eps, unbiased=False):
     return (x - mean) / torch.sqrt(var + eps)
 
 
-def _why_normalized(out, x, eps, what):
-    axes = list(range(x.dim()))
-    over = [axis for axis in axes if axis != 1]
+def _reshaped(x, eps):
+    """What `x.reshape(-1, channels)` gives: it mixes the channels wherever there are pixels."""
+    flat = x.reshape(-1, x.shape[1])
+    return _normalized(flat, [0], eps).reshape(x.shape)
+
+
+def _known_normalized(x, eps):
+    axes, over = list(range(x.dim())), _others(x)
     mean, var = x.mean(over, keepdim=True), x.var(over, unbiased=False, keepdim=True)
-    centred = x - mean
-    std = x.std(over, keepdim=True)
+    centred, std = x - mean, x.std(over, keepdim=True)
     known = [
         (centred / (var.sqrt() + eps), "ε belongs *inside* the root, added to the variance", 3),
         (centred / (std + eps), "ε belongs inside the root, and the variance is the biased one", 3),
         (centred / (var + eps), "it was divided by the variance, not by its square root", 3),
         (centred / var.sqrt(), "ε was left out", 3),
         (centred / std, "ε was left out, and the variance is not the biased one", 3),
+        (centred / var, "ε was left out, and it was divided by the variance, not its root", 3),
+        (centred / torch.sqrt(var + eps**2), "ε was squared; it is added as it is", 3),
+        (centred * torch.sqrt(var + eps), "it was multiplied by the root; divide by it", 3),
         (
             _normalized(x, over, eps, unbiased=True),
             "the variance to normalize with is the *biased* one, divided by n, not n - 1",
@@ -77,26 +108,33 @@ def _why_normalized(out, x, eps, what):
         ),
         (centred, "the mean is 0, but nothing was divided by the standard deviation", 3),
         (x / torch.sqrt(var + eps), "the mean was not subtracted", 3),
+        (x, "that is the input as it came", 3),
+        (mean.expand(x.shape), "that is the mean, not the normalized values", 3),
+        (
+            (x + mean) / torch.sqrt(var + eps),
+            "the mean was added; it must be subtracted",
+            3,
+        ),
     ]
     wrong_axes = [
         (axes, "all channels share one mean; each needs its own"),
         ([0], "each pixel got its own mean, over the images alone"),
+        ([1], "the mean was taken over the channels; they are the axis that is *kept*"),
         (axes[1:], "each *image* got one mean, over all its channels: that is layer normalization"),
         (axes[:-1], "the channels are axis 1, not the last one"),
     ]
     if len(axes) > 2:
         wrong_axes.append((axes[2:], "each image got its own mean; it must be the whole batch's"))
+        wrong_axes.append((axes[:-1:2] if len(axes) == 4 else [0, 2], "one axis is missing"))
+        mixed = "`reshape(-1, channels)` mixes the channels: they are not the last axis"
+        known.append((_reshaped(x, eps), mixed, 2))
     for wrong, why in wrong_axes:
         if wrong != over:
             known += [(_normalized(x, wrong, eps, n), why, 1) for n in (False, True)]
     if len(axes) > 4:
         fixed = "the axes 0, 2, 3 are not all there are here; take every axis but 1"
         known.append((_normalized(x, [0, 2, 3], eps), fixed, 2))
-    for value, why, hint in known:
-        if close(out, value):
-            return f"For {what}, {why}.", hint
-    off = "average over every axis but the channels' and follow the formula"
-    return f"For {what}, the values are not the normalized ones: {off}.", 3
+    return known
 
 
 NUMBERS = ("training", "running mean", "evaluation")
@@ -109,42 +147,67 @@ NUMBERS = ("training", "running mean", "evaluation")
 )
 def equal_values(attempt):
     """A dictionary: "training", "running mean", "evaluation" -> numbers for a batch of sevens."""
-    expect(isinstance(attempt, dict), f"Expected a dictionary, got {type(attempt).__name__}.")
+    expect(isinstance(attempt, dict), f"Expected a dictionary, got {show(attempt)}.")
     missing = [name for name in NUMBERS if name not in attempt]
     expect(not missing, f"Expected three numbers; {', '.join(missing)} is missing.")
+    open_ones = [name for name in NUMBERS if attempt[name] is ...]
+    expect(not open_ones, f"Expected three numbers; {', '.join(open_ones)} is still open.")
     truth = dict(zip(NUMBERS, _sevens(), strict=True))
     known = {
         "training": [
             (7, "the batch's own mean is subtracted, so the 7 cannot survive"),
             (0, "the normalized value is 0, and then come γ and β"),
+            (2, "that is γ alone, but γ multiplies the normalized value, which is 0"),
             (2.5, "that is γ · 1 + β, but a value equal to its mean normalizes to 0"),
             (14.5, "that is γ · 7 + β, without subtracting the mean"),
+            (14, "that is γ · 7, without subtracting the mean, and without β"),
+            (
+                14 / math.sqrt(1e-5) + 0.5,
+                "the mean of the batch was not subtracted before the division",
+            ),
             (4.5, "that takes the running statistics; training mode takes the batch's"),
         ],
         "running mean": [
             (6.4, "PyTorch's momentum weights the *new* value, so the old one counts 0.9"),
             (7, "it moves by a tenth of the way, not all of it"),
             (1, "a forward pass in training mode does move it"),
+            (4, "it moves by a tenth of the way, not by half"),
+            (0.7, "the old value counts too, with 0.9"),
+            (1.7, "the old value counts 0.9, not 1"),
             (0.95, "it remembers the mean of what comes *in*, not of the output"),
             (0.9, "it remembers the mean before normalization, not the 0 after it"),
+            (1.06, "that is with a momentum of 0.01, TensorFlow's default of 0.99"),
         ],
         "evaluation": [
             (0.5, "that takes the batch's statistics; evaluation mode takes the running ones"),
             (4, "β is missing"),
             (2, "the normalized value is 2, and then come γ and β"),
+            (2.5, "that is the normalized value plus β: γ was left out"),
+            (14 / 3 + 0.5, "the running mean was not subtracted"),
+            (14 / 3, "the running mean was not subtracted, and β is missing"),
             (2 * 6 / 9 + 0.5, "divide by the standard deviation 3, not by the variance 9"),
+            (12.5, "7 - 1 must be divided by the standard deviation"),
             (14.5, "the running mean 1 must be subtracted and the result divided by 3"),
+            (
+                2 * (2 + 0.5),
+                "γ multiplies the normalized value alone; β is added afterwards",
+            ),
             (
                 2 * 5.4 / math.sqrt(8.1) + 0.5,
                 "the evaluation comes *instead* of the training pass, not after it",
             ),
+            (
+                2 * 5.4 / 3 + 0.5,
+                "the evaluation comes *instead* of the training pass: the running mean is still 1",
+            ),
         ],
     }
     for hint, name in enumerate(NUMBERS, 1):
-        got = number(attempt[name], f'"{name}"', hint)
-        reasons = (why for value, why in known[name] if abs(got - value) < 5e-3)
-        why = next(reasons, "go through the formula step by step")
-        expect(abs(got - truth[name]) < 5e-3, f'"{name}" is not {got:.4g}: {why}.', hint)
+        got = number(attempt[name], f'"{name}"')
+        reasons = [why for value, why in known[name] if abs(got - value) < 5e-3]
+        why = " or ".join(reasons) or "go through the formula of this mode, from left to right"
+        if abs(got - truth[name]) >= 5e-3:
+            raise Mistake(f'"{name}" is not {got:.4g}: {why}.', hint, named=bool(reasons))
 
 
 def _sevens():
@@ -175,24 +238,29 @@ def memory(attempt):
         needed += 1
         reached[needed] = layer.running_mean.item()
     whole = guess == round(guess)
-    expect(whole, f"Expected a whole number of batches, got {guess:g}.", 2)
+    expect(whole, f"Expected a whole number of batches, got {guess:.6g}.", 2)
     known = [
+        (1, "one batch brings a tenth of the way; that would be a momentum of 1"),
         (2, "that would be with the momentum weighting the *old* value; PyTorch's weights the new"),
         (10, "ten steps of a tenth would do if they added up, but each is a tenth of what is left"),
         (9, "the steps do not add up; each is a tenth of what is left"),
         (22, "that is within 10 %, not 1 %"),
+        (29, "that is within 5 %, not 1 %"),
+        (33, "1 % of 3 is 0.03; within 0.1 is not near enough"),
         (43, "close, but a whole number must be rounded up, not down"),
         (45, "count the updates, from the first on"),
         (46, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
         (47, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
+        (55, "1 % of the mean 3 is 0.03; that is within 0.01, a third of it"),
+        (66, "that is within 0.1 %, more than is asked"),
         (459, "that is for a momentum of 0.01, TensorFlow's default of 0.99"),
     ]
-    fewer = "each batch brings it a tenth of the remaining way"
-    why = next((why for count, why in known if count == guess), fewer)
-    so_far = reached.get(int(guess))
-    at = f"After {guess:.4g} batches the running mean is "
-    at += f"{so_far:.4g}, not yet 2.97" if so_far and guess < needed else "closer than asked"
-    expect(guess == needed, f"{at}: {why}.", 2)
+    why = next((why for count, why in known if count == guess), None)
+    at = f"After {guess:.4g} batch{'es' * (guess != 1)} the running mean is "
+    at += f"{reached[guess]:.4g}, not yet 2.97" if guess < needed else "closer than asked"
+    if guess != needed:
+        each = "each batch brings it a tenth of the remaining way"
+        raise Mistake(f"{at}: {why or each}.", 2, named=why is not None)
     return (
         f"`nn.BatchNorm2d` stands at {reached[43]:.4f} after 43 batches and {reached[44]:.4f} "
         "after 44; with TensorFlow's default momentum it would take 459."
@@ -202,35 +270,25 @@ def memory(attempt):
 @exercise(
     "5.4",
     expects="a function of network, batches, images, labels and epochs",
-    right="every update ran in training mode and every validation in evaluation mode, from both "
-    "starting modes, and your errors are those of the validations.",
+    right="from both starting modes, every epoch made its updates in training mode, each from the "
+    "gradients of its own batch, and then one validation in evaluation mode, and your errors "
+    "are those of the validations.",
 )
 def mended_training(attempt):
     """A function: (network, batches, images, labels, epochs) -> validation error of each epoch."""
+    expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
     for start in (True, False):
-        epochs, count = 3, 4
+        epochs, count = random.randrange(2, 5), random.randrange(3, 6)
+        sizes = random.sample(range(5, 12), 2)
         network = _small_network().train(start)
-        batches = [(torch.randn(6, 1, 4, 4), torch.randint(0, 3, (6,))) for _ in range(count)]
-        images, labels = torch.randn(9, 1, 4, 4), torch.randint(0, 3, (9,))
-        weights = [p.detach().clone() for p in network.parameters()]
-        passes = []
-
-        def note(module, inputs, out, passes=passes, labels=labels):
-            size = len(out)
-            error = None
-            if size == len(labels):
-                error = (out.argmax(1) != labels).double().mean().item()
-            passes.append((size, module.training, error))
-
-        network.register_forward_hook(note)
-        expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
+        batches = [
+            (torch.randn(sizes[0], 1, 4, 4), torch.randint(0, 3, sizes[:1])) for _ in range(count)
+        ]
+        images, labels = torch.randn(sizes[1], 1, 4, 4), torch.randint(0, 3, sizes[1:])
+        watch = Watch(network, batches, images)
         got = attempt(network, batches, images, labels, epochs)
-        _judge_training(got, network, passes, epochs, count, start)
-        expect(
-            any(not torch.equal(a, b) for a, b in zip(weights, network.parameters(), strict=True)),
-            "The weights are what they were: the updates are gone.",
-            2,
-        )
+        _judge_passes(watch, epochs, start)
+        _judge_errors(got, watch, labels, epochs)
 
 
 def _small_network():
@@ -243,101 +301,210 @@ def _small_network():
     )
 
 
-def _judge_training(got, network, passes, epochs, count, start):
-    expect(got is not None, "The function returned None: does it end with `return`?")
-    listed = isinstance(got, list | tuple) or (isinstance(got, torch.Tensor) and got.dim() == 1)
-    expect(listed, f"Expected a list with one error per epoch, got {show(got)}.")
-    training = [(i, mode) for i, (size, mode, _) in enumerate(passes) if size == 6]
-    validation = [(mode, error) for size, mode, error in passes if size == 9]
+class Watch:
+    """Notes what a training loop does with a network, pass by pass.
+
+    `passes` holds ("batch", its number) and ("validation", predictions, images seen), each with
+    both modes and whether the weights had moved since the pass before.
+    """
+
+    def __init__(self, network, batches, images):
+        self.network, self.norm = network, network[1]
+        self.batches, self.images, self.passes = batches, images, []
+        self.added_up, self.fresh = False, {}
+        self.before = self.weights()
+        # Functions, not methods: a copy of the network, as for a validation, tells the same Watch.
+        network.register_forward_hook(lambda *arguments: self.note(*arguments))
+        for parameter in network.parameters():
+            parameter.register_hook(lambda g, p=parameter: self.fresh.update({p: g.clone()}))
+            parameter.register_post_accumulate_grad_hook(lambda p: self.compare(p))
+
+    def weights(self):
+        return [p.detach().clone() for p in self.network.parameters()]
+
+    def compare(self, parameter):
+        """A gradient that is not the one of this backward pass holds earlier ones too."""
+        if not torch.allclose(parameter.grad, self.fresh[parameter], atol=1e-7):
+            self.added_up = True
+
+    def note(self, network, inputs, out):
+        x, kind, what = inputs[0], "unknown", None
+        for i, (batch, _) in enumerate(self.batches):
+            if x.shape == batch.shape and torch.equal(x, batch):
+                kind, what = "batch", i
+        if kind == "unknown" and all((self.images == one).flatten(1).all(1).any() for one in x):
+            kind, what = "validation", out.detach().argmax(1)
+        now = self.weights()
+        moved = any(not torch.equal(a, b) for a, b in zip(self.before, now, strict=True))
+        self.before = now
+        modes = (network.training, network[1].training)
+        self.passes.append({"kind": kind, "what": what, "modes": modes, "moved": moved})
+
+    def last_update_moved(self):
+        return any(not torch.equal(a, b) for a, b in zip(self.before, self.weights(), strict=True))
+
+
+def _judge_passes(watch, epochs, start):
+    kinds = [one["kind"] for one in watch.passes]
+    updates = [one for one in watch.passes if one["kind"] == "batch"]
+    expect(updates, "No training batch went through the network.", 2)
+    per_epoch = len(watch.batches)
+    few = "fewer" if len(updates) < epochs * per_epoch else "more"
     expect(
-        len(training) == epochs * count,
-        f"Expected {epochs * count} updates, {count} in each of {epochs} epochs, but the network "
-        f"saw {len(training)} training batches.",
+        len(updates) == epochs * per_epoch,
+        f"Expected every batch once in every epoch, but {few} batches went through the network.",
+    )
+    expect("validation" in kinds, "The validation images never went through the network.")
+    expect(
+        kinds[0] == "batch",
+        "A validation came before the first epoch's updates: the error after each epoch is asked.",
+    )
+    _judge_modes(watch, per_epoch, start)
+    turns = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
+    expect(
+        turns == ["batch", "validation"] * epochs,
+        f"Expected {epochs} times the batches of an epoch and then a validation, but batches and "
+        "validations came in another order or number.",
+    )
+    expect(
+        not watch.added_up,
+        "The gradients of earlier batches were added to the new ones: `zero_grad()` is missing, "
+        "or comes at the wrong place.",
+    )
+    after = [one["moved"] for one in watch.passes[1:]] + [watch.last_update_moved()]
+    updated = [m for kind, m in zip(kinds, after, strict=True) if kind == "batch"]
+    expect(any(updated), "The weights are what they were: no update was made.")
+    expect(
+        all(updated),
+        "Some batches were followed by no update: one `step()` belongs to each batch.",
+    )
+    expect(
+        int(watch.norm.num_batches_tracked) == len(updates),
+        "Batch norm did not see every training batch exactly once in training mode.",
+    )
+
+
+def _judge_modes(watch, per_epoch, start):
+    updates = [one["modes"] for one in watch.passes if one["kind"] == "batch"]
+    expect(
+        not any(outer and not inner for outer, inner in updates),
+        "The network said that it was in training mode, but the batch norm inside was not: "
+        "`train()` reaches the layers inside, setting `network.training` does not.",
+        2,
+    )
+    wrong = [i for i, (_, inner) in enumerate(updates) if not inner]
+    if wrong and wrong[0] == 0 and not start:
+        came = "the network came in that mode, and nobody called `train()` before the first epoch"
+        if wrong == list(range(len(updates))):
+            came = "nobody called `train()` before the updates"
+        raise Mistake(f"The first updates ran in evaluation mode: {came}.", 2)
+    expect(
+        not wrong or wrong[0] < per_epoch,
+        "From the second epoch on updates ran in evaluation mode: after a validation nobody "
+        "called `train()`.",
         1,
     )
-    wrong = [number for number, (_, mode) in enumerate(training, 1) if not mode]
-    if wrong and wrong[0] <= count and not start:
-        said = "the network came in evaluation mode, and its first epoch was trained in it"
-        raise Mistake(f"Update 1 ran in evaluation mode: {said}.", 2)
+    expect(not wrong, "Updates of the first epoch ran in evaluation mode.", 1)
+    checked = [one["modes"] for one in watch.passes if one["kind"] == "validation"]
     expect(
-        not wrong,
-        f"Update {wrong[0] if wrong else 0} of {epochs * count} ran in evaluation mode: after a "
-        "validation nobody called `train()`.",
-        1,
-    )
-    expect(
-        len(validation) == epochs,
-        f"Expected {epochs} validations, one per epoch, but there were {len(validation)}.",
-        1,
-    )
-    expect(
-        not any(mode for mode, _ in validation),
+        not any(inner for _, inner in checked),
         "A validation ran in training mode: its error depends on the batch, and it moved the "
         "running statistics.",
         2,
     )
-    expect(len(got) == epochs, f"Expected {epochs} errors, one per epoch, got {len(got)}.")
-    errors = [number(value, "each error") for value in got]
-    right = all(abs(a - b) < 1e-4 for a, (_, b) in zip(errors, validation, strict=True))
-    accuracy = all(abs(1 - a - b) < 1e-4 for a, (_, b) in zip(errors, validation, strict=True))
-    hundred = all(abs(a - 100 * b) < 1e-2 for a, (_, b) in zip(errors, validation, strict=True))
-    why = "those are accuracies, the share it got right" if accuracy else "compare `argmax(1)`"
-    why = "give shares between 0 and 1, not per cent" if hundred and not right else why
-    expect(right, f"The modes are right, but the errors are not the validations': {why}.", 1)
-    expect(
-        int(network[1].num_batches_tracked) == epochs * count,
-        "Batch norm did not see every training batch exactly once.",
-        1,
-    )
+
+
+def _judge_errors(got, watch, labels, epochs):
+    expect(got is not None, "The function returned None: does it end with `return`?")
+    single = got.ndim == 0 if hasattr(got, "ndim") else isinstance(got, int | float)
+    expect(not single, "Expected a list with one error for each epoch, got a single number.")
+    good = hasattr(got, "ndim") or isinstance(got, list | tuple)
+    expect(good, f"Expected a list with one error for each epoch, got {show(got)}.")
+    expect(len(got) == epochs, "Expected one error for each epoch, but their number is another.")
+    errors = row(got, epochs, "the validation errors")
+    wanted, wrong, seen = [], 0, 0
+    order = [one for one in watch.passes if one["kind"] == "validation"]
+    rows = iter(labels.repeat(epochs).split([len(one["what"]) for one in order]))
+    for one in order:
+        wrong += (one["what"] != next(rows)).sum().item()
+        seen += len(one["what"])
+        if seen == len(labels):
+            wanted.append(wrong / seen)
+            wrong = seen = 0
+    if len(wanted) != epochs:
+        return
+    pairs = list(zip(errors, wanted, strict=True))
+
+    def all_near(change):
+        return all(abs(a - change(b)) < 1e-4 for a, b in pairs)
+
+    why = None
+    if all_near(lambda b: 1 - b):
+        why = "those are accuracies, the share it got right"
+    elif all_near(lambda b: 100 * b):
+        why = "give shares between 0 and 1, not per cent"
+    elif all_near(lambda b: len(labels) * b):
+        why = "those are counts of wrong images; give shares between 0 and 1"
+    if not all_near(lambda b: b):
+        if why:
+            raise Mistake(f"The modes are right, but the errors are not: {why}.")
+        i = next(i for i, (a, b) in enumerate(pairs) if abs(a - b) >= 1e-4)
+        fallback(wanted[i], errors[i], f"the validation error of epoch {i + 1}")
 
 
 @exercise(
     "5.5",
     expects="a function of a batch norm and a convolution",
     right="your convolution gave what the two layers give, with and without a bias, for equal and "
-    "unequal numbers of channels, with negative γ and small variances.",
+    "unequal numbers of channels, strides 1 and 2, with other ε, negative γ and small variances.",
 )
 def fold_before(attempt):
     """A function: (bn, 1x1 conv) -> one nn.Conv2d that does both, in evaluation mode."""
-    for c_in, c_out, bias in ((4, 6, False), (5, 5, False), (5, 5, True)):
-        bn, conv = nn.BatchNorm2d(c_in).double().eval(), nn.Conv2d(c_in, c_out, 1, bias=bias)
-        conv.double()
+    equal, (many, few) = random.randrange(4, 8), random.sample(range(4, 8), 2)
+    # Equal numbers first: there every known mistake gives numbers, and not a wrong shape.
+    for c_in, c_out, bias in (
+        (equal, equal, True),
+        (equal, equal, False),
+        (many, few, True),
+        (many, few, False),
+    ):
+        eps = 10 ** random.uniform(-4, -2)
+        bn = nn.BatchNorm2d(c_in, eps=eps).double().eval()
+        stride = 1 if c_in == c_out else 2
+        conv = nn.Conv2d(c_in, c_out, 1, stride, bias=bias).double()
         with torch.no_grad():
-            bn.running_mean.normal_()
-            bn.running_var.uniform_(1e-5, 4e-5)  # so small that ε counts
-            bn.weight.copy_(torch.tensor([-1.0, 1, -2, 2, 1])[:c_in] * 0.01)
-            bn.bias.normal_()
-        what = f"{c_in} channels in, {c_out} out, {'with' if bias else 'without'} a bias"
+            bn.running_mean.uniform_(0.5, 2).mul_(eps**0.5)
+            bn.running_var.uniform_(0.3, 2).mul_(eps)  # so small that ε counts
+            bn.weight.uniform_(0.5, 2).mul_(torch.tensor([-1.0, 1] * c_in)[:c_in])
+            bn.bias.uniform_(0.5, 2)
+        sizes = "equal numbers of channels" if c_in == c_out else "unequal numbers of channels"
+        what = f"{sizes}, {'with' if bias else 'without'} a bias"
         folded = _folded_by(attempt, bn, conv, what)
-        x = torch.randn(3, c_in, 4, 5, dtype=torch.double)
+        x = torch.randn(3, c_in, 4, 5, dtype=torch.double) * eps**0.5
         with torch.no_grad():
             wanted, got = conv(bn(x)), folded.double()(x)
+        expect(
+            stride == 1 or got.shape[2:] != x.shape[2:],
+            "The image comes out in full size: the convolution had stride 2, the new one has 1.",
+        )
         got = tensor(got, wanted.shape, f"the output ({what})")
-        expect(close(got, wanted), *_why_fold(got, x, bn, conv, what))
+        judge(got, wanted, f"the output ({what})", _known_folds(x, bn, conv))
 
 
 def _folded_by(attempt, bn, conv, what):
     try:
-        folded = call(attempt, bn, conv)
+        folded = call(attempt, bn, conv, leave="all")
     except TypeError as error:
         if conv.bias is not None or "NoneType" not in str(error):
             raise
-        why = f"With {what} the code stopped: `conv.bias` is None, and cannot be added."
+        why = f"With {what} the code stopped: `conv.bias` is None, and cannot be used."
         raise Mistake(why, 3) from error
-    except RuntimeError as error:
-        said = " ".join(str(error).split())[:110]
-        if "must match the size" not in said:
-            raise
-        why = "the factors of batch norm belong to the *input* channels, axis 1 of the weight"
-        raise Mistake(f"With {what} the code stopped ({said}): {why}.", 2) from error
-    good = isinstance(folded, nn.Conv2d)
-    expect(good, f"Expected one `nn.Conv2d`, got {show(folded)}.")
+    expect(isinstance(folded, nn.Conv2d), f"Expected one `nn.Conv2d`, got {show(folded)}.")
     expect(folded is not conv, "The convolution that came in was given back: make a new one.")
-    shape = tuple(folded.weight.shape)
     expect(
-        shape == tuple(conv.weight.shape),
-        f"Expected a weight of shape {tuple(conv.weight.shape)}, got {shape}: the factors belong "
-        "to axis 1, with two axes behind it.",
+        folded.weight.shape == conv.weight.shape,
+        "Expected the new weight to have the shape of the old one, (output channels, input "
+        "channels, 1, 1), but it has another.",
         2,
     )
     expect(
@@ -345,70 +512,111 @@ def _folded_by(attempt, bn, conv, what):
         "The new convolution has no bias, but batch norm adds a constant to every channel.",
         3,
     )
-    wanted, got = (conv.out_channels,), tuple(folded.bias.shape)
+    got = tuple(folded.bias.shape)
     expect(
-        got == wanted,
-        f"Expected a bias of shape {wanted}, got {got}: t has one number for each *input* channel, "
-        "and must go through the weight.",
+        got != (conv.in_channels,) or conv.in_channels == conv.out_channels,
+        "Expected a bias with one number for each *output* channel, and it has one for each "
+        "*input* channel: t must go through the weight.",
+        3,
+    )
+    expect(
+        got == (conv.out_channels,),
+        "Expected a bias with one number for each output channel, and it has another shape.",
         3,
     )
     return folded
 
 
-def _why_fold(got, x, bn, conv, what):
-    weight, old = conv.weight[:, :, 0, 0], conv.bias if conv.bias is not None else 0.0
+@torch.no_grad()
+def _known_folds(x, bn, conv):
+    """(output of the whole, what was done, hint) for the known mistakes."""
+    weight = conv.weight[:, :, 0, 0]
+    old = conv.bias if conv.bias is not None else torch.zeros(len(weight)).to(weight)
     root = torch.sqrt(bn.running_var + bn.eps)
     scale = bn.weight / root
     shift = bn.bias - bn.running_mean * scale
+    zero = torch.zeros_like(old)
 
-    def run(s=scale, t=shift, w=weight, b=old, add=None):
-        add = w @ t + b if add is None else add
-        return nn.functional.conv2d(x, (w * s)[:, :, None, None], torch.as_tensor(add))
-
-    no_eps = bn.weight / bn.running_var.sqrt()
-    outside = bn.weight / (bn.running_var.sqrt() + bn.eps)
-    by_var = bn.weight / (bn.running_var + bn.eps)
-    zero = torch.zeros(len(weight), dtype=weight.dtype)
+    def run(s=scale, t=shift, b=old, add=None, w=None):
+        add = weight @ t + b if add is None else add
+        w = weight * s if w is None else w
+        return nn.functional.conv2d(x, w[:, :, None, None], add, conv.stride)
 
     def with_scale(s):
         return run(s=s, t=bn.bias - bn.running_mean * s)
 
     known = [
-        (run(b=0.0), "the convolution's own bias was dropped", 3),
-        (with_scale(no_eps), "ε is missing; with a small variance it counts", 1),
-        (with_scale(outside), "ε belongs inside the root", 1),
-        (with_scale(by_var), "it was divided by the variance, not by the standard deviation", 1),
+        (run(b=zero), "the convolution's own bias was dropped", 3),
+        (run(b=2 * old), "the convolution's own bias was added twice", 3),
+        (with_scale(bn.weight / bn.running_var.sqrt()), "ε is missing", 1),
+        (
+            with_scale(bn.weight / torch.sqrt(bn.running_var + 1e-5)),
+            "ε is `bn.eps`, which need not be 10⁻⁵",
+            1,
+        ),
+        (
+            with_scale(bn.weight / (bn.running_var.sqrt() + bn.eps)),
+            "ε belongs inside the root",
+            1,
+        ),
+        (
+            with_scale(bn.weight / (bn.running_var + bn.eps)),
+            "it was divided by the variance, not by the standard deviation",
+            1,
+        ),
+        (with_scale(bn.weight * root), "it was multiplied by the standard deviation", 1),
         (with_scale(1 / root), "γ is missing", 1),
         (with_scale(scale.abs()), "γ can be negative, and must stay so", 1),
         (run(t=bn.bias), "the running mean was not subtracted", 1),
         (run(t=-bn.running_mean * scale), "β is missing", 1),
         (run(t=bn.bias - bn.running_mean), "the mean must be scaled before it is subtracted", 1),
-        (run(add=zero + old), "the constant that batch norm adds was left out", 3),
+        (
+            run(t=bn.bias - bn.running_mean / root),
+            "the mean must be scaled by γ too before it is subtracted",
+            1,
+        ),
+        (run(t=bn.bias + bn.running_mean * scale), "the mean was added; it is subtracted", 1),
+        (
+            run(t=(bn.bias - bn.running_mean) * scale),
+            "β was scaled with the mean; it is added as it is",
+            1,
+        ),
+        (run(add=old), "the constant that batch norm adds was left out", 3),
+        (run(add=weight @ shift - old), "the old bias was subtracted; it is added", 3),
         (
             run(add=weight @ (scale * shift) + old),
             "the constant was scaled a second time: t goes through the *old* weight",
             2,
         ),
+        (run(add=zero), "the constant that batch norm adds was left out, and the old bias too", 3),
+        (run(w=weight), "the weight was not scaled", 2),
+        (
+            nn.functional.conv2d(x, weight[:, :, None, None], old, conv.stride),
+            "batch norm was left out",
+            2,
+        ),
     ]
     if len(weight) == len(scale):
-        rows = nn.functional.conv2d(x, (weight * scale[:, None])[:, :, None, None])
-        wide = (slice(None), None, None)
-        after = "that is the fold of a batch norm *behind* the convolution"
+        rows = weight * scale[:, None]
+        behind = "that is the fold of a batch norm *behind* the convolution"
         known += [
             (run(add=shift + old), "the constant t must go *through* the weight, W t", 3),
-            (rows + (shift + old * scale)[wide], after, 2),
-            (rows + shift[wide], after, 2),
+            (run(add=shift), "the constant t must go *through* the weight, W t", 3),
+            (run(w=rows, add=shift + old * scale), behind, 2),
+            (run(w=rows, add=shift), behind, 2),
             (
-                rows + (weight @ shift + old)[wide],
+                run(w=rows, add=weight @ shift + old),
                 "the factors were put on the output channels; they belong to axis 1",
                 2,
             ),
+            (
+                run(add=weight @ shift + old * scale),
+                "the old bias was scaled, but batch norm comes *before* it is added",
+                3,
+            ),
+            (run(add=weight.T @ shift + old), "the weight was transposed for the constant", 3),
         ]
-    for value, why, hint in known:
-        if close(got, value.detach()):
-            return f"With {what}, the outputs differ: {why}.", hint
-    off = "multiply out W (s x + t) + b"
-    return f"With {what}, the outputs differ from those of the two layers: {off}.", 2
+    return known
 
 
 QUIZ = [
@@ -417,8 +625,8 @@ QUIZ = [
         "training mode?",
         [
             (
-                "64 means, each over 32 · 14 · 14 values.",
-                "One for each channel, over images, height and width.",
+                "64 means, one for each channel.",
+                "Each over images, height and width: 32 · 14 · 14 values.",
             ),
             (
                 "32 · 64 means, each over 14 · 14 values.",
@@ -450,38 +658,42 @@ QUIZ = [
         right=1,
     ),
     Question(
-        "In training mode, a test set gives 3 % error shuffled, and 60 % sorted by class. Why?",
+        "A batch norm stands *before* a 3 × 3 convolution without padding. Can it be folded into "
+        "the convolution, as in exercise 5.5?",
         [
             (
-                "Each batch changes the weights a little, and the order of the classes matters.",
-                "Nothing is trained here; no weight changes.",
+                "Yes; but not if the convolution pads with zeros.",
+                "W (s x + t) multiplies out for any kernel. Padded pixels are 0, which batch norm "
+                "never touched: there the folded constant W t would be wrong.",
             ),
             (
-                "The later batches are normalized with polluted running statistics.",
-                "Training mode moves them, but does not use them.",
-            ),
-            (
-                "Batch norm removes what a batch has in common, here the class itself.",
-                "In a batch of threes the features of a three are the mean, which is subtracted.",
-            ),
-        ],
-        right=2,
-    ),
-    Question(
-        "A batch norm stands *before* a 3 × 3 convolution with zero padding. Can it be folded into "
-        "the convolution exactly?",
-        [
-            (
-                "Yes, as in exercise 5.5: scale the input channels and change the bias.",
-                "Exercise 5.5 had no borders: a 1 × 1 convolution without padding.",
-            ),
-            (
-                "No: at the border the padding is 0, which batch norm never touched.",
-                "The folded constant W t would be added for padded pixels too, where it is wrong.",
+                "Yes, and with zero padding in just the same way.",
+                "At the border the padding is 0, which batch norm never touched; the folded "
+                "constant W t would be added for it too.",
             ),
             (
                 "No: a 3 × 3 convolution mixes neighbours, so it is not linear.",
-                "It is linear: each output is a weighted sum. Look at the border of the image.",
+                "It is linear: each output is a weighted sum of the pixels under the kernel.",
+            ),
+        ],
+        right=0,
+    ),
+    Question(
+        "Weights in front of a batch norm are made 10 times as long, in a network that is being "
+        "trained. What changes?",
+        [
+            (
+                "Nothing: batch norm divides the factor out again.",
+                "That holds for the outputs. What about the gradient, and the next update?",
+            ),
+            (
+                "The outputs stay; each update now turns the weights 100 times less.",
+                "The gradient is 10 times smaller, and the weights it moves 10 times longer: the "
+                "effective learning rate is η / ‖w‖².",
+            ),
+            (
+                "The outputs grow by 10, and the running statistics have to follow them first.",
+                "The batch's mean and deviation grow by 10 as well, and the factor cancels.",
             ),
         ],
         right=1,
@@ -490,8 +702,10 @@ QUIZ = [
         "Which sentence do this chapter's experiments support?",
         [
             (
-                "Batch norm helps because it removes internal covariate shift.",
-                "The shaken plain-8 had the largest shift, and learned faster than the folded one.",
+                "Batch norm helps because it removes internal covariate shift, so that no layer "
+                "aims at a moving target.",
+                "At its best rate the shaken plain-8, with the largest shift, ended below the "
+                "undisturbed network without batch norm.",
             ),
             (
                 "Without batch norm a network as small as plain-8 learns at no learning rate.",

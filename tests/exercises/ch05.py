@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy
 import torch
 from bank import Bank
 from torch import nn
@@ -49,33 +50,72 @@ def in_place(x, eps):
     return x
 
 
+def others(x):
+    return [a for a in range(x.dim()) if a != 1]
+
+
+def one_pass(x, eps):
+    """Right on paper; in 32-bit numbers two large ones cancel."""
+    over = others(x)
+    mean, square = x.mean(over, keepdim=True), (x * x).mean(over, keepdim=True)
+    return (x - mean) / torch.sqrt(square - mean**2 + eps)
+
+
+def flattened(x, eps):
+    flat = x.reshape(-1, x.shape[1])
+    return normal(flat, eps, over=[0]).reshape(x.shape)
+
+
 def numbers(training=0.5, mean=1.6, evaluation=4.5):
     return {"training": training, "running mean": mean, "evaluation": evaluation}
 
 
-def loop(train="epoch", evaluate=True, grad_off=True, give=None, steps=True, last=False):
+def loop(
+    train="epoch",
+    evaluate=True,
+    grad_off=True,
+    give=None,
+    steps=True,
+    last=False,
+    zero=True,
+    first=False,
+):
     """The training loop of exercise 5.4 with one thing right or wrong at a time."""
 
     def run(network, batches, images, labels, epochs):
         optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
         errors = []
-        if train == "start":
-            network.train()
-        for _ in range(epochs):
-            if train == "epoch":
-                network.train()
-            for x, y in batches:
-                if train == "step":
-                    network.train()
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(network(x), y).backward()
-                if steps:
-                    optimizer.step()
+
+        def validate():
             if evaluate:
                 network.eval()
             with torch.set_grad_enabled(not grad_off):
                 wrong = network(images).argmax(1) != labels
             errors.append(wrong.float().mean().item())
+
+        if train == "start":
+            network.train()
+        for _ in range(epochs):
+            if first:
+                validate()
+            if train == "epoch":
+                network.train()
+            if train == "flag":
+                network.training = True
+            if zero == "epoch":
+                optimizer.zero_grad()
+            for x, y in batches:
+                if train == "step":
+                    network.train()
+                if zero is True:
+                    optimizer.zero_grad()
+                nn.functional.cross_entropy(network(x), y).backward()
+                if steps is True:
+                    optimizer.step()
+            if steps == "epoch":
+                optimizer.step()
+            if not first:
+                validate()
             if train == "after":
                 network.train()
         if last:
@@ -83,6 +123,55 @@ def loop(train="epoch", evaluate=True, grad_off=True, give=None, steps=True, las
         return give(errors) if give else errors
 
     return run
+
+
+def in_pieces(network, batches, images, labels, epochs):
+    """Another way: manual descent, and a validation in two batches."""
+    errors = []
+    for _ in range(epochs):
+        network.train()
+        for x, y in batches:
+            network.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter -= 0.05 * parameter.grad
+        network.eval()
+        wrong = 0
+        for x, y in zip(images.split(3), labels.split(3), strict=True):
+            wrong += (network(x).argmax(1) != y).sum().item()
+        errors.append(wrong / len(labels))
+    return numpy.array(errors)
+
+
+def on_a_copy(network, batches, images, labels, epochs):
+    """Another way: the validation runs on a copy in evaluation mode."""
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    network.train()
+    for _ in range(epochs):
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            wrong = copy.deepcopy(network).eval()(images).argmax(1) != labels
+        errors.append(wrong.float().mean().item())
+    return errors
+
+
+def every_step(network, batches, images, labels, epochs):
+    """A validation after every update."""
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    for _ in range(epochs):
+        for x, y in batches:
+            network.train()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+            network.eval()
+            wrong = network(images).argmax(1) != labels
+        errors.append(wrong.float().mean().item())
+    return errors
 
 
 def helper_with_mode(network, batches, images, labels, epochs):
@@ -130,7 +219,7 @@ def folded(bn, conv, scale=None, shift=None, bias=None, axis=1, weight=None):
     old = 0 if conv.bias is None else conv.bias
     matrix = conv.weight[:, :, 0, 0]
     bias = matrix @ shift + old if bias is None else bias
-    new = nn.Conv2d(conv.in_channels, conv.out_channels, 1).to(conv.weight)
+    new = nn.Conv2d(conv.in_channels, conv.out_channels, 1, conv.stride).to(conv.weight)
     factors = scale[:, None, None] if axis == 1 else scale[:, None, None, None]
     new.weight.copy_(conv.weight * factors)
     new.bias.copy_(bias)
@@ -142,7 +231,7 @@ def by_probing(bn, conv):
     with torch.no_grad():
         eye = torch.eye(conv.in_channels).to(conv.weight)[:, :, None, None]
         nothing = conv(bn(0 * eye[:1]))
-        new = nn.Conv2d(conv.in_channels, conv.out_channels, 1).to(conv.weight)
+        new = nn.Conv2d(conv.in_channels, conv.out_channels, 1, conv.stride).to(conv.weight)
         new.weight.copy_((conv(bn(eye)) - nothing)[:, :, 0, 0].T[:, :, None, None])
         new.bias.copy_(nothing.flatten())
     return new
@@ -176,7 +265,41 @@ def shift_kept(bn, conv):
 
 
 def adds_no_bias(bn, conv):
-    return folded(bn, conv, bias=conv.weight[:, :, 0, 0] @ bn.bias + conv.bias)
+    shift = bn.bias - bn.running_mean * bn.weight / root(bn)
+    return folded(bn, conv, bias=conv.weight[:, :, 0, 0] @ shift + conv.bias)
+
+
+def usual_eps(bn, conv):
+    return folded(bn, conv, scale=bn.weight / torch.sqrt(bn.running_var + 1e-5))
+
+
+def plus_mean(bn, conv):
+    return folded(bn, conv, shift=bn.bias + bn.running_mean * bn.weight / root(bn))
+
+
+def old_scaled(bn, conv):
+    """The old bias times s: right for a batch norm behind, and it needs as many channels."""
+    scale = bn.weight / root(bn)
+    shift = conv.weight[:, :, 0, 0] @ (bn.bias - bn.running_mean * scale)
+    return shift if conv.bias is None else shift + conv.bias * scale
+
+
+def without_stride(bn, conv):
+    new = folded(bn, conv)
+    new.stride = (1, 1)
+    return new
+
+
+def freezes(bn, conv):
+    conv.requires_grad_(False)
+    return folded(bn, conv)
+
+
+@torch.no_grad()
+def unscaled(bn, conv):
+    new = folded(bn, conv)
+    new.weight.copy_(conv.weight)
+    return new
 
 
 def without_own_bias(bn, conv):
@@ -232,7 +355,16 @@ BANKS = {
             (without_keepdim, "`keepdim=True`"),
             (lambda x, eps: x - x.mean([0, *range(2, x.dim())], keepdim=True), "nothing was"),
             (in_place, "in place"),
-            (lambda x, eps: x, "follow the formula"),
+            (lambda x, eps: x, "as it came"),
+            (one_pass, "*before* you square"),
+            (lambda x, eps: normal(x, eps, over=[1]), "the axis that is *kept*"),
+            (flattened, "mixes the channels"),
+            (lambda x, eps: (x - 1) / 2, "where the gap is largest"),
+            (lambda x, eps: normal(x, eps**2), "ε was squared"),
+            (
+                lambda x, eps: normal(x, eps) + 2 * x.mean(others(x), keepdim=True),
+                "where the gap is largest",
+            ),
             (lambda x, eps: None, "end with `return`"),
         ],
     ),
@@ -259,8 +391,17 @@ BANKS = {
             (numbers(evaluation=2), "the normalized value is 2"),
             (numbers(evaluation=1.8333), "not by the variance 9"),
             (numbers(evaluation=14.5), "must be subtracted and the result"),
-            (numbers(evaluation=4.2947), "the evaluation comes *instead*"),
-            (numbers(evaluation=100), "step by step"),
+            (numbers(evaluation=4.2947), "not after it"),
+            (numbers(training=4427.689), "before the division"),
+            (numbers(training=2), "that is γ alone"),
+            (numbers(mean=1.06), "a momentum of 0.01"),
+            (numbers(mean=1.7), "the old value counts 0.9, not 1"),
+            (numbers(evaluation=100), "from left to right"),
+            (numbers(evaluation=2.5), "γ was left out"),
+            (numbers(evaluation=5.1667), "the running mean was not subtracted"),
+            (numbers(evaluation=5), "multiplies the normalized value alone"),
+            (numbers(evaluation=4.1), "the running mean is still 1"),
+            (numbers(mean=...), "running mean is still open"),
             ({"training": 0.5, "evaluation": 4.5}, "running mean is missing"),
             ([0.5, 1.6, 4.5], "Expected a dictionary"),
             (numbers(evaluation="4.5"), "Expected a number"),
@@ -278,26 +419,43 @@ BANKS = {
             (9, "the steps do not add up"),
             (459, "TensorFlow's default of 0.99"),
             (43.7, "a whole number of batches"),
+            (29, "within 5 %"),
+            (66, "within 0.1 %"),
+            (1, "a momentum of 1"),
             (30, "each batch brings it"),
             (-1, "at least 1"),
             ("a few", "Expected a number"),
         ],
     ),
     "mended_training": Bank(
-        right=[loop("epoch"), loop("step"), loop("epoch", grad_off=False), helper_with_mode],
+        right=[
+            loop("epoch"),
+            loop("step"),
+            loop("epoch", grad_off=False),
+            helper_with_mode,
+            in_pieces,
+            on_a_copy,
+        ],
         wrong=[
-            (loop("start"), "nobody called `train()`"),
-            (loop("after"), "came in evaluation mode"),
+            (loop("start"), "after a validation nobody called"),
+            (loop("after"), "nobody called `train()` before the first epoch"),
             (loop("epoch", evaluate=False), "A validation ran in training mode"),
-            (loop("epoch", last=True), "Expected a list with one error"),
-            (loop("epoch", give=lambda errors: errors[-1:]), "Expected 3 errors"),
+            (loop("never"), "after a validation nobody called"),
+            (loop("flag"), "setting `network.training` does not"),
+            (loop("epoch", first=True), "A validation came before the first"),
+            (loop("epoch", zero=False), "`zero_grad()` is missing"),
+            (loop("epoch", zero="epoch"), "`zero_grad()` is missing"),
+            (loop("epoch", steps="epoch"), "one `step()` belongs to each batch"),
+            (loop("epoch", last=True), "got a single number"),
+            (loop("epoch", give=lambda errors: errors[-1:]), "their number is another"),
             (loop("epoch", give=lambda errors: [1 - e for e in errors]), "accuracies"),
             (loop("epoch", give=lambda errors: [100 * e for e in errors]), "per cent"),
-            (loop("epoch", give=lambda errors: [2 + e for e in errors]), "compare `argmax(1)`"),
+            (loop("epoch", give=lambda errors: [2 + e for e in errors]), "of epoch 1, got"),
             (loop("epoch", give=lambda errors: None), "end with `return`"),
-            (loop("epoch", steps=False), "the updates are gone"),
-            (one_epoch, "Expected 12 updates"),
-            (no_validation, "Expected 3 validations"),
+            (loop("epoch", steps=False), "no update was made"),
+            (one_epoch, "but fewer batches"),
+            (no_validation, "never went through"),
+            (every_step, "in another order or number"),
         ],
     ),
     "fold_before": Bank(
@@ -309,10 +467,22 @@ BANKS = {
         wrong=[
             (behind, "*behind* the convolution"),
             (rows, "put on the output channels"),
-            (lambda bn, conv: folded(bn, conv, axis=0), "the *input* channels"),
+            (lambda bn, conv: folded(bn, conv, axis=0), "put on the output channels"),
             (shift_not_through, "must go *through* the weight"),
-            (shift_kept, "must go through the weight"),
-            (adds_no_bias, "cannot be added"),
+            (shift_kept, "must go *through* the weight"),
+            (adds_no_bias, "cannot be used"),
+            (usual_eps, "need not be 10⁻⁵"),
+            (plus_mean, "the mean was added"),
+            (lambda bn, c: folded(bn, c, bias=old_scaled(bn, c)), "comes *before* it is added"),
+            (freezes, "left its input changed"),
+            (without_stride, "comes out in full size"),
+            (
+                lambda bn, c: folded(
+                    bn, c, shift=(bn.bias - bn.running_mean) * bn.weight / root(bn)
+                ),
+                "β was scaled with the mean",
+            ),
+            (lambda bn, c: unscaled(bn, c), "the weight was not scaled"),
             (without_own_bias, "own bias was dropped"),
             (through_new_weight, "scaled a second time"),
             (lambda bn, c: folded(bn, c, scale=bn.weight / bn.running_var.sqrt()), "ε is missing"),
@@ -334,13 +504,13 @@ BANKS = {
             (lambda bn, c: folded(bn, c, shift=bn.bias - bn.running_mean), "must be scaled"),
             (
                 lambda bn, c: folded(bn, c, bias=torch.zeros(c.out_channels)),
-                "constant that batch norm adds was left out",
+                "left out, and the old bias too",
             ),
             (no_bias, "has no bias"),
             (lambda bn, c: nn.Sequential(bn, c), "Expected one `nn.Conv2d`"),
             (lambda bn, c: c, "was given back"),
-            (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 3), "Expected a weight"),
-            (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 1), "multiply out"),
+            (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 3), "Expected the new weight"),
+            (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 1), "gap is largest"),
             (changes_the_layer, "changed its input in place"),
         ],
     ),
