@@ -666,22 +666,23 @@ def _judge_pixels(read):
 
 QUIZ = [
     Question(
-        "Can there be a ResNet-101 made of *basic* blocks, with this stem and this head?",
+        "Can there be a ResNet-26 made of *basic* blocks, and one of *bottlenecks*, with this stem "
+        "and this head?",
         [
             (
-                "Yes, with a block list that adds up to 50, such as [3, 4, 40, 3].",
-                "50 blocks of two layers and 2 more make 102.",
+                "Yes, both: 24 can be divided by two and by three.",
+                "12 basic blocks or 8 bottlenecks, and 2 layers around them.",
             ),
             (
-                "No: 101 − 2 is odd, and a basic block has two layers.",
-                "2 · blocks + 2 is always even. With bottlenecks, 3 · 33 + 2 = 101.",
+                "Only of basic blocks: bottlenecks are for 50 layers and more.",
+                "The paper uses them there; [2, 2, 2, 2] of them makes 3 · 8 + 2 = 26.",
             ),
             (
-                "Yes, if the shortcuts are counted.",
-                "They lie beside the main path and do not count.",
+                "No: the block lists would need halves.",
+                "Two layers around the blocks leave 24, and a block has two or three.",
             ),
         ],
-        right=1,
+        right=0,
     ),
     Question(
         "A state dict loads into your network with `strict=True`. What do you know?",
@@ -691,12 +692,15 @@ QUIZ = [
                 "v1 and v1.5 have the same names and shapes, and different outputs.",
             ),
             (
+                "Nothing: values may be missing, and you would not be told.",
+                "With `strict=True` a missing name is an error.",
+            ),
+            (
                 "The names and shapes agree.",
                 "And no more: strides, activations and the order of layers are not in the file.",
             ),
-            ("Nothing: values may be missing.", "With `strict=True` a missing name is an error."),
         ],
-        right=1,
+        right=2,
     ),
     Question(
         "You feed ResNet-50 images of 448 × 448 instead of 224 × 224. What happens?",

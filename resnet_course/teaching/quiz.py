@@ -1,6 +1,7 @@
-"""Quizzes that need no kernel, no network and no script: HTML radio buttons, shown by CSS.
+"""Quizzes that need no kernel, no network, no script and no style: an option opens its feedback.
 
-They work by keyboard and with screen readers, in the built page, in Jupyter and in Colab.
+They work by keyboard and with screen readers, in the built page, in Jupyter and in Colab, and also
+where a notebook is not trusted and styles are taken away.
 """
 
 import hashlib
@@ -9,13 +10,13 @@ from dataclasses import dataclass
 from .markup import marked
 
 STYLE = """<style>
-.course-quiz fieldset{border:1px solid #808080;border-radius:6px;margin:1em 0;padding:.5em 1em}
-.course-quiz legend{font-weight:600;float:left;width:100%;font-size:1em;margin:.2em 0}
-.course-quiz legend+*{clear:both}
-.course-quiz label{display:flex;gap:.6em;align-items:baseline;padding:.25em 0;cursor:pointer}
-.course-quiz p{display:none;margin:.4em 0;padding:.2em .8em;border-left:4px solid #D55E00}
-.course-quiz p.right{border-color:#009E73}
-@RULES@</style>"""
+.course-quiz section{border:1px solid #808080;border-radius:6px;margin:1em 0;padding:.5em 1em}
+.course-quiz .question{font-weight:600;margin:.2em 0}
+.course-quiz details{margin:0;padding:.25em 0;border:0;background:none;box-shadow:none}
+.course-quiz summary{cursor:pointer}
+.course-quiz details p{margin:.4em 0;padding:.2em .8em;border-left:4px solid #D55E00}
+.course-quiz details p.right{border-color:#009E73}
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,23 @@ class Quiz:
         lines = []
         for number, question in enumerate(self.questions, 1):
             lines.append(f"{number}. {question.text}")
-            lines += [f"   ( ) {text}" for text, _ in question.options]
+            lines += [f"   {_letter(i)}) {text}" for i, (text, _) in enumerate(question.options)]
+        lines.append('To answer, for instance, question 1 with b: quiz.show(...).says(1, "b")')
         return "\n".join(lines)
+
+    def says(self, number, letter):
+        """The feedback to one option, as text: for a terminal."""
+        question = self.questions[number - 1]
+        i = [_letter(i) for i in range(len(question.options))].index(letter)
+        return f"{_word(question, i)} {question.options[i][1]}"
 
     def _repr_html_(self):
         name = "q" + hashlib.sha256(repr(self).encode()).hexdigest()[:8]
-        most = max(len(question.options) for question in self.questions)
-        rules = "\n".join(
-            f'.course-quiz fieldset:has(input[value="{i}"]:checked) .a{i}{{display:block}}'
-            for i in range(most)
-        )
         body = "".join(
-            _fieldset(question, number, f"{name}-{number}")
+            _section(question, number, f"{name}-{number}")
             for number, question in enumerate(self.questions, 1)
         )
-        style = STYLE.replace("@RULES@", rules)
-        return f'<div class="course-output course-quiz">{style}{body}</div>'
+        return f'<div class="course-output course-quiz">{STYLE}{body}</div>'
 
 
 def show(questions):
@@ -66,19 +68,23 @@ def show(questions):
     return Quiz(list(questions))
 
 
-def _fieldset(question, number, name):
+def _letter(i):
+    return "abcdefgh"[i]
+
+
+def _word(question, i):
+    return "Right." if i == question.right else "Not quite."
+
+
+def _section(question, number, name):
+    """One question. Options that share a `name` close each other, where a browser knows it."""
     options = "".join(
-        f'<label><input type="radio" name="{name}" value="{i}"> <span>{marked(text)}</span></label>'
-        for i, (text, _) in enumerate(question.options)
+        f'<details name="{name}"><summary>{marked(text)}</summary>'
+        f'<p class="{"right" if i == question.right else "wrong"}"><b>{_word(question, i)}</b> '
+        f"{marked(said)}</p></details>"
+        for i, (text, said) in enumerate(question.options)
     )
-    feedback = "".join(_feedback(question, i) for i in range(len(question.options)))
     return (
-        f"<fieldset><legend>{number}. {marked(question.text)}</legend>{options}"
-        f'<div role="status">{feedback}</div></fieldset>'
+        f'<section aria-labelledby="{name}"><p class="question" id="{name}">{number}. '
+        f"{marked(question.text)}</p>{options}</section>"
     )
-
-
-def _feedback(question, i):
-    right = i == question.right
-    look, word = ("right", "Right.") if right else ("wrong", "Not quite.")
-    return f'<p class="a{i} {look}"><b>{word}</b> {marked(question.options[i][1])}</p>'
