@@ -11,6 +11,7 @@ labels, the chapter's number, what the page folds (fold.py), ids, counts and met
 """
 
 import argparse
+import ast
 import hashlib
 import re
 import sys
@@ -248,16 +249,36 @@ def citation_block(repository, release):
     return "\n".join(lines) + "\n"
 
 
+def about_exercises():
+    """{number: (kind, level, what it asks)}, without importing the package (and torch with it)."""
+    source = (ROOT / "resnet_course" / "exercises" / "index.py").read_text()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "ABOUT":
+            return ast.literal_eval(node.value)
+    sys.exit("sync: resnet_course/exercises/index.py has no ABOUT")
+
+
 def exercise_index():
-    """Markdown table of every exercise, from the chapters' headings; links to the built pages."""
-    rows = []
+    """Markdown tables of every exercise, from the chapters' headings; links to the built pages."""
+    lines, about = [], about_exercises()
     for path in sorted((ROOT / "book").glob("[0-9]*.ipynb")):
-        for cell in nbformat.read(path, as_version=4).cells:
+        cells = nbformat.read(path, as_version=4).cells
+        title = cells[0].source.splitlines()[0].removeprefix("# ")
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| exercise | in one line | kind | level |",
+            "|---|---|---|---|",
+        ]
+        for cell in cells:
             headings = re.findall(r"^### Exercise ([\d.]+) · (.+)$", cell.source, re.M)
             for number, title in headings if cell.cell_type == "markdown" else ():
                 anchor = re.sub(r"[^a-z0-9]+", "-", f"exercise {number} {title}".lower()).strip("-")
-                rows.append(f'| {number} | <a href="{path.stem}.html#{anchor}">{title}</a> |')
-    return "\n".join(["| exercise | what it asks |", "|---|---|", *rows]) + "\n"
+                link = f'<a href="{path.stem}.html#{anchor}">{number} {title}</a>'
+                kind, level, asks = about.get(number, ("build", 1, "(not in the index yet)"))
+                lines.append(f"| {link} | {asks} | {kind} | {level} |")
+    return "\n".join(lines) + "\n"
 
 
 def generated_files(names=()):
