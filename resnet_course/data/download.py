@@ -7,6 +7,7 @@ brings it along) keeps two processes apart. Left out: parallel connections, mirr
 import errno
 import hashlib
 import http.client
+import ssl
 import time
 from contextlib import contextmanager
 from urllib.error import HTTPError, URLError
@@ -15,6 +16,10 @@ from urllib.request import Request, urlopen
 
 from tqdm.auto import tqdm
 
+CERTIFICATE = (
+    "a network that looks into its connections has a certificate of its own: name its file in the "
+    "environment variable SSL_CERT_FILE"
+)
 ATTEMPTS = 20  # at one source, as long as each brings the file further
 
 
@@ -62,6 +67,8 @@ def only_one_process(folder):
         except Timeout:
             print(f"Another process is preparing {folder}: waiting for it.")
             lock.acquire()
+        except NotImplementedError as error:  # filelock below 3.14, on a folder without locks
+            raise OSError(errno.ENOLCK, "it cannot be locked") from error
     try:
         yield
     finally:
@@ -95,11 +102,16 @@ def fetch(path, sources, size, checksum, *, timeout=20.0, patience=15.0, slow=10
             with writing(path.parent):
                 part.replace(path)
             return
-    silent = all(isinstance(failure.__cause__, URLError) for failure in failures.values())
+    causes = [getattr(failure.__cause__, "reason", None) for failure in failures.values()]
+    what, do = "every source failed", "try again later"
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        what, do = "a certificate does not verify", CERTIFICATE
+    elif all(isinstance(failure.__cause__, URLError) for failure in failures.values()):
+        what = "no network"
     reasons = ", ".join(f"{urlsplit(source).netloc}: {why}" for source, why in failures.items())
     raise DataUnavailable(
-        f"{path.name} could not be downloaded, {'no network' if silent else 'every source failed'} "
-        f"({reasons}); try again later, or put a copy of that file into {path.parent}."
+        f"{path.name} could not be downloaded, {what} ({reasons}); {do}, or put a copy of that "
+        f"file into {path.parent}."
     )
 
 
@@ -137,11 +149,17 @@ def _receive(part, start, source, size, timeout, patience, slow):
         error.close()
         return SourceFailed(f"HTTP {error.code} {error.reason}")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        failure = SourceFailed(getattr(reason, "strerror", None) or str(reason) or repr(reason))
+        failure = SourceFailed(told(getattr(error, "reason", None) or error))
         failure.__cause__ = error
         return failure
     return None
+
+
+def told(reason):
+    """An exception of the network in a few words."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return getattr(reason, "verify_message", None) or str(reason)
+    return getattr(reason, "strerror", None) or str(reason) or repr(reason)
 
 
 def _append(part, start, response, size, patience, slow):

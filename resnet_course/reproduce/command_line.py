@@ -377,6 +377,12 @@ def main(arguments=None):
     except (logs.Refused, recorded.NotRecorded, data.DataUnavailable) as error:
         sys.stderr.write(f"python -m resnet_course.reproduce: {error}\n")
         return 2
+    except OSError as error:
+        if error.filename is None:  # not about a file: an error of the program
+            raise
+        where = f"{error.filename} cannot be used ({error.strerror})"
+        sys.stderr.write(f"python -m resnet_course.reproduce: {where}: name another one\n")
+        return 2
     return 128 + caught[0] if caught else 0
 
 

@@ -4,6 +4,7 @@ Only `reproduce` uses this module; `recorded` reads the logs.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -22,6 +23,23 @@ class Refused(ValueError):
     """The run cannot start or go on like this. The message is one sentence, with what to do."""
 
 
+@contextlib.contextmanager
+def on_the_disk(path):
+    """What the file system refuses, in one sentence. Raises `Refused`."""
+    try:
+        yield
+    except NotImplementedError:  # filelock below 3.14, on a folder without locks
+        reason = "its files cannot be locked"
+    except OSError as error:
+        locks = error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+        reason = "its files cannot be locked" if locks else error.strerror or str(error)
+    else:
+        return
+    raise Refused(
+        f"{path} cannot be written ({reason}): make room, or name another folder with --out"
+    ) from None
+
+
 def write_atomically(path, write):
     """Call `write(file)` on a temporary file beside `path`, then put it in the place of `path`.
 
@@ -29,19 +47,21 @@ def write_atomically(path, write):
     half.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    name = {"prefix": f".{path.name}-", "suffix": ".tmp", "dir": path.parent}
+    with on_the_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(**name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp's files are private
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
 
 
 @contextlib.contextmanager
@@ -52,12 +72,13 @@ def only_one_process(path):
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.parent / f".{path.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise Refused(f"another process is writing {path}: wait for it") from None
+    with on_the_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.parent / f".{path.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise Refused(f"another process is writing {path}: wait for it") from None
     try:
         for left in path.parent.glob(f".{path.name}-*.tmp"):
             left.unlink(missing_ok=True)

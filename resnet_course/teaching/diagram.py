@@ -10,7 +10,7 @@ from html import escape
 
 from torch import nn
 
-from . import markup
+from . import markup, still
 from .trace import Fork, flat, record, structure
 
 COLOURS = {"conv": "#0072B2", "norm": "#808080", "act": "#D55E00", "merge": "#009E73"}
@@ -210,7 +210,10 @@ class Diagram:
         self.panels, self.caption = panels, caption  # panels: (Piece, alternative text)
 
     def _repr_html_(self):
-        drawings = "".join(_svg(piece, words) for piece, words in self.panels)
+        drawings = "".join(
+            f'<div style="break-inside:avoid">{still.drawn(_svg(piece, words), words)}</div>'
+            for piece, words in self.panels
+        )
         columns = "columns:2 320px;column-gap:1em" if len(self.panels) > 1 else ""
         return markup.figure(drawings, f"text-align:center;{columns}", self.caption)
 

@@ -8,6 +8,8 @@ import hashlib
 import itertools
 from html import escape
 
+from . import still
+
 MOST_FRAMES = 60
 SCRIPT = """(() => {
 const root = document.getElementById("@ID@");
@@ -42,19 +44,26 @@ class Explorer:
             yield self.draw(**dict(zip(self.values, combination, strict=True)))._repr_html_()
 
     def html(self):
-        """The static version."""
+        """The static version. Where Jupyter drops its script, the first frame is left, and a line.
+
+        The templates are in a hidden box: of an untrusted one, Jupyter keeps what is inside.
+        """
         frames = list(self.frames())
+        at = {slider: options.index(self.start[slider]) for slider, options in self.values.items()}
+        first = 0
+        for slider, options in self.values.items():
+            first = first * len(options) + at[slider]
         name = "e" + hashlib.sha256("".join(frames).encode()).hexdigest()[:10]
         controls = "".join(
-            _range(slider, options, options.index(self.start[slider]))
-            for slider, options in self.values.items()
+            _range(slider, options, at[slider]) for slider, options in self.values.items()
         )
-        templates = "".join(f"<template>{frame}</template>" for frame in frames)
+        templates = "".join(f"<template>{still.without(frame)}</template>" for frame in frames)
         row = "display:flex;flex-wrap:wrap;gap:.4em 2em;justify-content:center"
         return (
             f'<div class="course-output course-explorer" id="{name}">'
-            f'<div style="{row}">{controls}</div>'
-            f'<div class="course-frame" aria-live="polite"></div>{templates}'
+            f'{still.SHOWN}{still.ASLEEP}<div style="{row}">{controls}</div>'
+            f'<div class="course-frame" aria-live="polite">{frames[first]}</div>'
+            f'<div hidden="">{templates}</div>'
             f"<script>{SCRIPT.replace('@ID@', name)}</script></div>"
         )
 
@@ -76,7 +85,15 @@ class Explorer:
 
         def redraw(change=None):
             chosen = {slider: control.value for slider, control in controls.items()}
-            picture.value = self.draw(**chosen)._repr_html_()
+            try:
+                drawn = self.draw(**chosen)._repr_html_()
+            except Exception as error:  # else the picture stays as it is, without a word
+                picture.value = (
+                    "<p>This cannot be drawn any more: something that it reads has changed "
+                    f"({escape(f'{type(error).__name__}: {error}')}). Run the cell again.</p>"
+                )
+            else:
+                picture.value = still.without(drawn)
 
         for control in controls.values():
             control.observe(redraw, names="value")
@@ -105,7 +122,7 @@ def _range(slider, options, index):
         f"{escape(slider.replace('_', ' '))} "
         f'<input type="range" min="0" max="{len(options) - 1}" step="1" value="{index}" '
         f'data-names="{names}" autocomplete="off">'
-        '<output style="min-width:3em"></output></label>'
+        f'<output style="min-width:3em">{escape(str(options[index]))}</output></label>'
     )
 
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from html import escape
 
 import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from . import markup
+from . import markup, still
 
 # Okabe and Ito's colours for all kinds of colour vision (https://jfly.uni-koeln.de/color/): the
 # ones with a contrast of at least 3 to 1 against white and against the dark page.
@@ -65,8 +66,12 @@ _STYLE = {
 
 @contextmanager
 def style():
-    """Colours and fonts of the course for every matplotlib figure made inside."""
-    with matplotlib.rc_context(_STYLE):
+    """Colours and fonts of the course for every matplotlib figure made inside.
+
+    A style that the reader has set, like `dark_background`, has no say in it: matplotlib's own
+    values come first, then the course's.
+    """
+    with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
@@ -126,15 +131,20 @@ class Shown:
         self.figures, self.caption, self.alt = figures, caption, alt
 
     def _repr_html_(self):
-        several = len(self.figures) > 1
         panels = "".join(
             '<div style="flex:1 1 300px;min-width:0;text-align:center">'
-            + to_svg(figure, f"Panel {number}. {self.alt}" if several else self.alt)
+            + still.drawn(to_svg(figure, words), words)
             + "</div>"
-            for number, figure in enumerate(self.figures, 1)
+            for words, figure in zip(self.words(), self.figures, strict=True)
         )
         row = "display:flex;flex-wrap:wrap;gap:1em;justify-content:center"
         return markup.figure(panels, row, self.caption)
+
+    def words(self):
+        """What stands for each figure, for those who cannot see it."""
+        if len(self.figures) == 1:
+            return [self.alt]
+        return [f"Panel {number}. {self.alt}" for number, _ in enumerate(self.figures, 1)]
 
     def __repr__(self):
         return f"Figure: {self.caption}\n({self.alt})"

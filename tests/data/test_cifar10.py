@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -280,6 +281,55 @@ def test_no_network(tmp_path):
     with pytest.raises(DataUnavailable, match=r"no network \(127.0.0.1:1: Connection refused\)"):
         cifar10_arrays(tmp_path, describe(CONTENT, BATCHES, "http://127.0.0.1:1/"))
     assert left_in(tmp_path) == []
+
+
+@pytest.fixture
+def https(tmp_path):
+    """The address of a server whose certificate nobody knows, and the certificate's file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on this machine")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    make += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Quiet(BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *args: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}/x", certificate
+    server.shutdown()
+    server.server_close()
+
+
+def test_certificate_that_does_not_verify_is_named(https, tmp_path, monkeypatch):
+    address, certificate = https
+    with pytest.raises(DataUnavailable, match=r"a certificate does not verify .*SSL_CERT_FILE"):
+        download.fetch(tmp_path / "x", [address], 10, "0" * 32)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # what the sentence says helps
+    with pytest.raises(DataUnavailable, match=r"every source failed .*HTTP 501"):
+        download.fetch(tmp_path / "x", [address], 10, "0" * 32)
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch):
+    import filelock
+
+    def acquire(*args, **options):
+        raise NotImplementedError("FileSystem does not appear to support flock")  # filelock 3.13
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with (
+        pytest.raises(DataUnavailable, match="cannot be locked"),
+        download.only_one_process(tmp_path),
+    ):
+        pass
 
 
 def test_silent_server_times_out(tmp_path):

@@ -1,6 +1,7 @@
 """The command line that repeats the paper: what it computes, and that nothing breaks it."""
 
 import ctypes
+import errno
 import json
 import math
 import os
@@ -253,6 +254,42 @@ def test_a_second_process_is_refused_and_leftovers_go(tiny, tmp_path, capsys):
     (tmp_path / f".{name}.pt-abc.tmp").write_bytes(b"left by a killed process")
     assert run(tmp_path, "--epochs", "1") == 0
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_folder_that_is_none_gets_one_sentence(tiny, capsys):
+    assert run("/dev/null/x") == 2
+    assert_one_sentence(capsys.readouterr().err, "/dev/null/x", "Not a directory", "--out")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NotImplementedError("FileSystem does not appear to support flock"),  # filelock 3.13
+        OSError(errno.ENOLCK, "No locks available"),
+    ],
+)
+def test_a_folder_without_locks_gets_one_sentence(tiny, tmp_path, monkeypatch, capsys, failure):
+    import filelock
+
+    def acquire(*args, **options):
+        raise failure
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    assert run(tmp_path) == 2
+    assert_one_sentence(capsys.readouterr().err, str(tmp_path), "cannot be locked", "--out")
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as file:
+        file.write(b"x")
+
+
+def test_a_full_disk_and_a_file_for_a_folder_get_one_sentence(tiny, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    assert run(tmp_path / "file" / "x") == 2
+    assert_one_sentence(capsys.readouterr().err, "Not a directory", "--out")
+    with pytest.raises(logs.Refused, match="No space left on device"):
+        logs.write_atomically(tmp_path / "new", lambda file: fill("/dev/full"))
 
 
 def test_the_log(tiny, tmp_path, monkeypatch):

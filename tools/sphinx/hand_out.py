@@ -37,6 +37,14 @@ def label_buttons(app, pagename, templatename, context, doctree):
                 )
 
 
+def leave_stills_out(app, pagename, templatename, context, doctree):
+    """Drop the still pictures that notebooks have for a Jupyter that does not trust them."""
+    if "course-still" in context.get("body", ""):
+        from resnet_course.teaching import still
+
+        context["body"] = still.without(context["body"])
+
+
 def carry_the_package(app, exception):
     """Write the portable notebooks over the copies that the page's buttons point to."""
     if exception or app.builder.name != "html":
@@ -62,5 +70,6 @@ def carry_the_package(app, exception):
 
 def setup(app):
     app.connect("html-page-context", label_buttons, priority=900)
+    app.connect("html-page-context", leave_stills_out)
     app.connect("build-finished", carry_the_package)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
