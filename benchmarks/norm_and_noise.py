@@ -16,7 +16,7 @@ at a tenth of it.
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from _common import describe, origin, parser
@@ -255,15 +255,17 @@ def show(run):
 def main():
     p = parser(__doc__)
     p.add_argument("group", choices=list(GROUPS))
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = p.parse_args()
     train.share_the_cpu()
     digits = data.digits(device=train.pick_device())
     print(describe(origin(__file__, digits.train_images.device)))
-    variants, seeds = GROUPS[options.group], 3
+    variants, seeds = GROUPS[options.group], options.seeds
     if options.quick:
-        variants, seeds = [variants[0], variants[-1]], 1
+        variants = [replace(variant, epochs=1) for variant in (variants[0], variants[-1])]
+        seeds = [0]
     runs, commit = [], logs.commit()  # of the code that runs, whatever is committed meanwhile
-    for seed in range(seeds):  # outermost: a record that is cut short has every variant
+    for seed in seeds:  # outermost: a record that is cut short has every variant
         for variant in variants:
             runs.append(record(options.group, variant, seed, digits, commit))
             show(runs[-1])

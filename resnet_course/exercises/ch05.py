@@ -119,8 +119,8 @@ def _known_normalized(x, eps):
     wrong_axes = [
         (axes, "all channels share one mean; each needs its own"),
         ([0], "each pixel got its own mean, over the images alone"),
-        ([1], "the mean was taken over the channels; they are the axis that is *kept*"),
         (axes[1:], "each *image* got one mean, over all its channels: that is layer normalization"),
+        ([1], "the mean was taken over the channels; they are the axis that is *kept*"),
         (axes[:-1], "the channels are axis 1, not the last one"),
     ]
     if len(axes) > 2:
@@ -128,8 +128,10 @@ def _known_normalized(x, eps):
         wrong_axes.append((axes[:-1:2] if len(axes) == 4 else [0, 2], "one axis is missing"))
         mixed = "`reshape(-1, channels)` mixes the channels: they are not the last axis"
         known.append((_reshaped(x, eps), mixed, 2))
+    met = [over]
     for wrong, why in wrong_axes:
-        if wrong != over:
+        if wrong not in met:  # with few axes some of them are the same
+            met.append(wrong)
             known += [(_normalized(x, wrong, eps, n), why, 1) for n in (False, True)]
     if len(axes) > 4:
         fixed = "the axes 0, 2, 3 are not all there are here; take every axis but 1"
@@ -546,8 +548,6 @@ def _known_folds(x, bn, conv):
         return run(s=s, t=bn.bias - bn.running_mean * s)
 
     known = [
-        (run(b=zero), "the convolution's own bias was dropped", 3),
-        (run(b=2 * old), "the convolution's own bias was added twice", 3),
         (with_scale(bn.weight / bn.running_var.sqrt()), "ε is missing", 1),
         (
             with_scale(bn.weight / torch.sqrt(bn.running_var + 1e-5)),
@@ -582,13 +582,11 @@ def _known_folds(x, bn, conv):
             1,
         ),
         (run(add=old), "the constant that batch norm adds was left out", 3),
-        (run(add=weight @ shift - old), "the old bias was subtracted; it is added", 3),
         (
             run(add=weight @ (scale * shift) + old),
             "the constant was scaled a second time: t goes through the *old* weight",
             2,
         ),
-        (run(add=zero), "the constant that batch norm adds was left out, and the old bias too", 3),
         (run(w=weight), "the weight was not scaled", 2),
         (
             nn.functional.conv2d(x, weight[:, :, None, None], old, conv.stride),
@@ -596,6 +594,13 @@ def _known_folds(x, bn, conv):
             2,
         ),
     ]
+    if conv.bias is not None:
+        known += [
+            (run(b=zero), "the convolution's own bias was dropped", 3),
+            (run(b=2 * old), "the convolution's own bias was added twice", 3),
+            (run(b=-old), "the old bias was subtracted; it is added", 3),
+            (run(add=zero), "the constant of batch norm was left out, and the old bias too", 3),
+        ]
     if len(weight) == len(scale):
         rows = weight * scale[:, None]
         behind = "that is the fold of a batch norm *behind* the convolution"

@@ -237,6 +237,16 @@ def by_probing(bn, conv):
     return new
 
 
+def on_one_pixel(bn, conv):
+    """The bias: what the convolution makes of t, as an image of one pixel."""
+    scale = bn.weight / root(bn)
+    shift = (bn.bias - bn.running_mean * scale)[None, :, None, None]
+    new = copy.deepcopy(conv)
+    new.bias = nn.Parameter(conv(shift).flatten().detach())
+    new.weight = nn.Parameter((conv.weight * scale[None, :, None, None]).detach())
+    return new
+
+
 def behind(bn, conv):
     scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
     old = 0 if conv.bias is None else conv.bias
@@ -373,6 +383,7 @@ BANKS = {
             numbers(),
             numbers(torch.tensor(0.5), 0.9 * 1 + 0.1 * 7, 2 * 6 / 3 + 0.5),
             numbers() | {"note": "easy"},
+            numbers(numpy.float32(0.5), 1 + 0.1 * 6, 2 * (7 - 1) / (9 + 1e-5) ** 0.5 + 0.5),
         ],
         wrong=[
             (numbers(training=7), "the 7 cannot survive"),
@@ -408,7 +419,7 @@ BANKS = {
         ],
     ),
     "memory": Bank(
-        right=[44, 44.0, torch.tensor(44)],
+        right=[44, 44.0, torch.tensor(44), numpy.int64(44)],
         wrong=[
             (43, "rounded up, not down"),
             (45, "count the updates"),
@@ -463,6 +474,7 @@ BANKS = {
             folded,
             by_probing,
             lambda bn, conv: folded(bn, conv).float(),
+            on_one_pixel,
         ],
         wrong=[
             (behind, "*behind* the convolution"),
