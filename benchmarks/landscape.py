@@ -2,7 +2,7 @@
 
     python benchmarks/landscape.py --json book/recorded/landscape-digits.json
 
-Plain-20, residual-20 and residual-56 after 8 epochs, two seeds. 256 training images, batch norm
+Plain-20, residual-20 and residual-56 after 8 epochs, seed 1. 256 training images, batch norm
 with the statistics of this batch. Random directions, filter by filter as long as the filter itself
 (https://arxiv.org/abs/1712.09913); one plane each, five single directions, and the direction of
 the gradient, brought to the same lengths.
@@ -75,7 +75,7 @@ def main():
     images, labels = digits.train_images[:256], digits.train_labels[:256]
     print(describe(record))
     record |= {"steps": steps, "plane": plane, "images": len(labels), "networks": []}
-    for seed in range(1 if options.quick else 2):
+    for seed in (1,):
         for name, (build, depth) in BUILD.items():
             train.seed_everything(seed)
             model, epochs = build(depth, in_channels=1), 1 if options.quick else 8

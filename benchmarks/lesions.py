@@ -3,8 +3,8 @@
     python benchmarks/lesions.py digits --json book/recorded/lesion-digits.json
     python benchmarks/lesions.py cifar10 --root FILE --json book/recorded/lesion-cifar10.json
 
-Digits: plain-20, residual-20 and residual-56, and the two residual ones trained with stochastic
-depth, 8 epochs, three seeds. CIFAR-10: the recorded residual-20 and 2,500 test images. A block
+Digits: plain-20, residual-20, residual-56, and residual-20 trained with stochastic depth, 8 epochs,
+three seeds. CIFAR-10: the recorded residual-20 and 2,500 test images. A block
 that is dropped leaves its shortcut of option A, in plain networks too. Errors are in percent.
 """
 
@@ -18,7 +18,7 @@ from _common import describe, origin, parser, save
 from resnet_course import data, resnet, train
 from resnet_course.reproduce import recorded
 
-SETS = 12  # random sets of blocks for each size
+SETS = 8  # random sets of blocks for each size
 DOSES = (0.1, 0.2, 0.3, 0.4, 0.5)  # how far a block's output is moved, as a share of its input
 
 
@@ -139,7 +139,6 @@ BUILD = {
     "residual-20": lambda: resnet.cifar_resnet(20, in_channels=1),
     "residual-56": lambda: resnet.cifar_resnet(56, in_channels=1),
     "stochastic-20": lambda: stochastic(20),
-    "stochastic-56": lambda: stochastic(56),
 }
 
 
@@ -150,7 +149,8 @@ def on_digits(quick):
             train.seed_everything(seed)
             model, epochs = build(), 1 if quick else 8
             history = train.fit(model, digits, epochs, 0.02, evaluate_every=epochs)
-            found = lesions(model, digits.test_images, digits.test_labels, 360, DOSES)
+            doses = () if name == "residual-56" else DOSES
+            found = lesions(model, digits.test_images, digits.test_labels, 360, doses)
             rows.append({"network": name, "seed": seed, "epochs": epochs, **found})
             rows[-1]["train_error"] = 100 * history.train_error[-1]
             show(rows[-1])

@@ -2,9 +2,9 @@
 
     network.show(network.load(folder), compact=True)
 
-`network.js` beside this file is the forward pass and the picture around it; here the weights become
-text, and `Folded` is the same computation in PyTorch, for comparison. The reader draws a digit,
-switches blocks off, and sees what comes out. In the browser's console
+`network.js` beside this file is the forward pass and the picture around it, `network.css` its look.
+Here the weights become text, and `Folded` is the same computation in PyTorch, for comparison. The
+reader draws a digit, switches blocks off, and sees what comes out. In the browser's console
 
     document.querySelector(".course-network").run(pixels, off)
 
@@ -14,6 +14,7 @@ from 1 to 9. It is the network chosen in the picture, which is also the element'
 """
 
 import base64
+import copy
 import json
 from html import escape
 from pathlib import Path
@@ -25,38 +26,6 @@ from torch.nn import functional as F
 from . import markup
 
 MOST = 127  # weights are whole numbers from -127 to 127, times one scale for each output channel
-STYLE = """<style>
-.course-network{border:1px solid #808080;border-radius:6px;padding:.6em 1em;margin:1em 0}
-.course-network p,.course-network label{margin:.2em 0;font-size:.95em}
-.course-network-row{display:flex;flex-wrap:wrap;gap:.5em 1.5em;align-items:flex-start}
-.course-network-part{flex:1 1 210px;min-width:0;max-width:24em}
-.course-network-paper{width:min(100%,232px);touch-action:none;cursor:crosshair;user-select:none;\
-border:2px solid #808080;box-sizing:border-box}
-.course-network-paper>div{display:flex}
-.course-network-paper>div>div{flex:1 1 0;aspect-ratio:1;box-sizing:border-box;\
-border:1px solid rgba(128,128,128,.35)}
-.course-network-paper span{display:block;width:100%;height:100%;background:currentColor}
-.course-network :focus-visible{outline:3px solid #D55E00;outline-offset:1px}
-.course-network-keys{display:flex;flex-wrap:wrap;gap:.3em .8em;margin:.35em 0}
-.course-network [role=group]{gap:.3em}
-.course-network button{font:inherit;font-size:.9em;color:inherit;background:none;cursor:pointer;\
-border:1px solid #808080;border-radius:4px;min-width:2em;min-height:2em;padding:0 .5em}
-.course-network fieldset{border:1px solid #808080;border-radius:4px;padding:.2em .7em;\
-margin:0 0 .5em;min-width:0}
-.course-network legend{font-size:.95em;width:auto;padding:0 .3em;margin:0;float:none}
-.course-network fieldset label{display:inline-block;margin-right:.8em;cursor:pointer}
-.course-network table{display:table;border-collapse:collapse;width:100%;margin:.3em 0;\
-font-size:.9em;color:inherit}
-.course-network caption{color:inherit;text-align:left;caption-side:top;padding:0}
-.course-network tr{background:none!important}
-.course-network th,.course-network td{padding:.1em .3em;border:0;color:inherit;text-align:right}
-.course-network td:nth-child(2){width:60%}
-.course-network td:nth-child(3){white-space:nowrap;min-width:4em}
-.course-network td>div{background:rgba(128,128,128,.2)}
-.course-network td>div>div{height:.9em}
-.course-network-maps canvas{width:100%;max-width:680px;image-rendering:pixelated;display:block}
-.course-network pre{max-height:24em;overflow:auto;font-size:.8em;color:inherit;background:none}
-</style>"""
 
 
 class Folded(nn.Module):
@@ -109,8 +78,6 @@ def _whole(layer):
 @torch.no_grad()
 def quantized(folded):
     """A copy with the weights as the page has them: 8 bits each, one scale per output channel."""
-    import copy
-
     rounded = copy.deepcopy(folded).cpu().float().eval()
     for layer in _layers(rounded):
         whole, scale = _whole(layer)
@@ -202,9 +169,12 @@ class Shown:
                 for image, label in zip(self.networks.pixels, self.networks.labels, strict=True)
             ],
         }
-        script = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+        beside = Path(__file__)
+        script, style = (
+            beside.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".js", ".css")
+        )
         return (
-            f'<div class="course-output course-network">{STYLE}'
+            f'<div class="course-output course-network"><style>{style}</style>'
             f'<div class="course-network-still">{self.still()}</div>'
             f'<script type="application/json">{json.dumps(content)}</script>'
             f"<script>{script}</script></div>"

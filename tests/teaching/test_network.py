@@ -287,6 +287,12 @@ def test_takes_the_colours_of_a_dark_page(visit, networks):
     colour, light = "e => getComputedStyle(e).color", "rgb(238, 238, 238)"
     for name in ("button", "legend", "label", "th", "td", "p", "caption", "pre"):
         assert page.locator(f".course-network {name}").first.evaluate(colour) == light
+    drawn = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    dark = page.locator("canvas").first.evaluate(drawn)
+    page.evaluate("document.body.style.color = '#111'")
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    assert page.locator("canvas").first.evaluate(drawn) != dark  # the maps follow the page
+    page.evaluate("document.body.style.color = '#eee'")
     square = page.locator("[role=gridcell] span").first
     assert square.evaluate("e => getComputedStyle(e).backgroundColor") == light
 
