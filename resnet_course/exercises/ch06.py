@@ -113,6 +113,8 @@ def predict_sizes(attempt):
         wanted = before if name == "layer1" else -(-before // 2)
         if side != wanted:
             reason, named = _why_size(name, side, before)
+            if side == wanted**2:
+                reason, named = "that is the number of pixels; the side is asked for", True
             sentence = f"After {name} you have {side:g}: {reason}."
             raise Mistake(sentence, 1 if side % 1 else 2, named)
         before = wanted
@@ -289,6 +291,8 @@ CHOICES = {
     "dearest": _choose(MEMORY["right"], pick=lambda good: max(good, key=lambda d: good[d][1])),
     "largest": _choose(MEMORY["right"], pick=lambda good: max(good, key=lambda d: good[d][0])),
     "hungriest": _choose(MEMORY["right"], pick=lambda good: max(good, key=lambda d: good[d][2])),
+    "first of all": lambda costs, *_: next(iter(costs)),
+    "last of all": lambda costs, *_: list(costs)[-1],
     "strictly": _choose(MEMORY["right"], below=lambda need, budget: need < budget),
     "until one fails": _until_one_fails,
 }
@@ -312,6 +316,8 @@ WHY = {
     "shallowest": "that is the shallowest network that fits; the deepest was asked for",
     "first": "the table is in no order, and the first row that fits need not be the deepest",
     "last": "the table is in no order, and the last row that fits need not be the deepest",
+    "first of all": "no budget was asked, and the table's first row need not be the deepest",
+    "last of all": "no budget was asked, and the table's last row need not be the deepest",
     "dearest": "that is the one with the most multiply-adds; the deepest was asked for",
     "largest": "that is the one with the most parameters; the deepest was asked for",
     "hungriest": "that is the one that keeps the most; the deepest was asked for",
@@ -407,10 +413,12 @@ def _judge_stage(stage, block, arguments, what):
     expect(isinstance(y, torch.Tensor), f"Expected a tensor from the stage, got {show(y)}.")
     side, before = math.ceil(32 / stride), [32, *sides]
     smaller = sum(a > b for a, b in zip(before, sides, strict=False))
+    blocks = "one block makes" if smaller == 1 else f"{smaller} blocks make"
+    allowed = "only the first one may" if stride > 1 else "with stride 1 none may"
     expect(
         y.shape[-1] >= side,
-        f"For {what}, 32 pixels come out as {y.shape[-1]} instead of {side}: {smaller} "
-        "blocks make the map smaller, and only the first one may.",
+        f"For {what}, 32 pixels come out as {y.shape[-1]} instead of {side}: {blocks} the map "
+        f"smaller, and {allowed}.",
         2,
     )
     expect(
@@ -530,6 +538,12 @@ def _judge_names(got, wanted):
         f"The name `{cut}` has lost its end, so several entries share one name.",
         1,
     )
+    tail = some(lambda n: any(name.endswith("." + n) for name in wanted))
+    expect(
+        tail is None,
+        f"The name `{tail}` has lost its beginning, so several entries share one name.",
+        1,
+    )
     short = some(lambda n: n.startswith("onv1"))
     expect(
         short is None,
@@ -603,6 +617,7 @@ def _judge_projection(module, in_channels, out_channels, x, y):
         (3, out_channels, 3, 2): "it is halved twice",
         (3, in_channels, 6, 4): "nothing changes the number of channels",
         (3, in_channels, 12, 8): "nothing changes the shape",
+        (3, out_channels, 11, 7): "a window of 2 that moves in steps of 1 takes one pixel off",
         (3, out_channels, 1, 1): "the mean of *all* pixels leaves a single one",
     }.get(got, "each side must be halved, and the channels must become `out_channels`")
     expect(got == wanted, f"Expected shape {wanted}, got {got}: {reason}.", 2)
