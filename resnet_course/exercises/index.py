@@ -1,7 +1,7 @@
 """What each exercise asks, of which kind it is, and how hard it is.
 
 Kinds: "build" (write it), "predict" (say what will come, then measure), "find the bug" (mend what
-runs without complaint). Levels: 1 follows from the text, 2 takes a thought of your own, 3 takes several.
+runs without complaint). Levels: 1 follows from the text, 2 takes a thought of your own, 3 several.
 """
 
 KINDS = ("build", "predict", "find the bug")
