@@ -1,5 +1,7 @@
 """Answers to the exercises of chapter 03."""
 
+import copy
+
 import torch
 from bank import Bank
 from torch import nn
@@ -99,19 +101,138 @@ def always_back_to_training(network, images, labels):
     return wrong
 
 
+def on_a_copy(network, images, labels):
+    twin = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        return (twin(images).argmax(1) != labels).double().mean().item()
+
+
+def each_mode_put_back(network, images, labels):
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad():
+            right = (network(images).max(dim=1).indices == labels).sum()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return 1 - right / len(labels)
+
+
+def only_the_outermost_mode(network, images, labels):
+    mode = network.training
+    network.eval()
+    wrong = on_a_copy(network, images, labels)
+    network.training = mode
+    return wrong
+
+
+def shallow_copy(network, images, labels):
+    twin = copy.copy(network)
+    return on_a_copy(twin.eval(), images, labels)
+
+
+def freezes(network, images, labels):
+    network.requires_grad_(False)
+    return right_error(network, images, labels)
+
+
+def clears_gradients(network, images, labels):
+    network.zero_grad()
+    return right_error(network, images, labels)
+
+
+def gradients_off_for_good(network, images, labels):
+    torch.set_grad_enabled(False)
+    return on_a_copy(network, images, labels)
+
+
+def to_double(network, images, labels):
+    return on_a_copy(network.double(), images.double(), labels)
+
+
+def leaves_a_hook(network, images, labels):
+    network.conv1.register_forward_hook(lambda *_: None)
+    return right_error(network, images, labels)
+
+
+def count_by_recursion(network):
+    if isinstance(network, nn.Conv2d | nn.Linear):
+        return 1
+    return sum(count_by_recursion(m) for n, m in network.named_children() if n != "downsample")
+
+
+def count_by_subtracting(network):
+    layers = set(weighted(network))
+    for name, module in network.named_modules():
+        if name.split(".")[-1] == "downsample":
+            layers -= set(module.modules())
+    return len(layers)
+
+
+def count_by_name(network):
+    last = [name.split(".")[-1] for name, _ in network.named_modules()]
+    return sum(name.startswith("conv") or name == "fc" for name in last)
+
+
+def count_three_by_three(network):
+    threes = [m for m in weighted(network) if getattr(m, "kernel_size", (3, 3)) == (3, 3)]
+    return len(threes)
+
+
+def count_minus_shortcuts(network):
+    shortcuts = sum(name.endswith("downsample") for name, _ in network.named_modules())
+    return len(weighted(network)) - shortcuts
+
+
+def diagonals(channels, size):
+    return torch.eye(size).repeat(channels, channels, 1, 1)
+
+
+def box(channels, size):
+    weight = torch.zeros(channels, channels, size, size)
+    for i in range(channels):
+        weight[i, i] = 1 / size**2
+    return weight
+
+
+def corner(channels, size, at=0):
+    weight = torch.zeros(channels, channels, size, size)
+    weight[range(channels), range(channels), at, at] = 1
+    return weight
+
+
+def beyond(channels, size):
+    return corner(channels, size, min(size - 1, size // 2 + 1))
+
+
 BANKS = {
     "count_layers": Bank(
         right=[
             lambda network: named(network, nn.Conv2d, nn.Linear, skip="downsample"),
             lambda network: torch.tensor(named(network, nn.Conv2d, nn.Linear, skip="downsample")),
+            count_by_recursion,
+            count_by_subtracting,
         ],
         wrong=[
             (lambda network: len(weighted(network)), "convolutions inside shortcuts"),
-            (lambda network: named(network, nn.Conv2d, skip="downsample"), "one is missing"),
             (
-                lambda network: named(network, nn.Conv2d, skip="downsample") - 1,
-                "first convolution and the",
+                lambda network: named(network, nn.Conv2d, skip="downsample"),
+                "linear layers are missing.",
             ),
+            (
+                lambda network: named(network, nn.Conv2d),
+                "linear layers are missing, and",
+            ),
+            (
+                lambda network: named(network, nn.Conv2d, skip="downsample") + 1,
+                "one linear layer was added",
+            ),
+            (lambda network: named(network, nn.Linear, skip="downsample"), "nothing was found"),
+            (count_by_name, "names differ"),
+            (count_three_by_three, "kernels of any size"),
+            (count_minus_shortcuts, "subtracting one for each"),
+            (lambda network: len(list(network.modules())) - 1, "modules without weights do not"),
             (
                 lambda network: named(
                     network, nn.Conv2d, nn.Linear, nn.BatchNorm2d, skip="downsample"
@@ -120,7 +241,11 @@ BANKS = {
             ),
             (lambda network: len(list(network.modules())), "every module was counted"),
             (lambda network: len(list(network.children())), "only the outermost"),
-            (lambda network: len(list(network.parameters())), "parameter tensors"),
+            (lambda network: len(list(network.parameters())), "parameter tensors; a"),
+            (
+                lambda network: sum("downsample" not in n for n, _ in network.named_parameters()),
+                "parameter tensors, shortcuts left out",
+            ),
             (
                 lambda network: sum(p.numel() for p in network.parameters()),
                 "single learned numbers",
@@ -133,9 +258,9 @@ BANKS = {
             ),
             (
                 lambda network: sum(isinstance(m, nn.Conv2d) for m in network.named_modules()),
-                "go by the *type*",
+                "nothing was found",
             ),
-            (lambda network: 12345, "at any depth, shortcuts left out"),
+            (lambda network: 123, "got 123"),
             (lambda network: None, "end with `return`"),
         ],
     ),
@@ -149,21 +274,25 @@ BANKS = {
         ],
         wrong=[
             (lambda c, k: torch.ones(c, c, k, k), "blurs the image"),
+            (diagonals, "holds a diagonal"),
+            (box, "adds up its neighbouring"),
+            (corner, "the top left corner"),
+            (beyond, "one pixel beyond"),
             (lambda c, k: torch.zeros(c, c, k, k), "0 everywhere"),
             (lambda c, k: by_hand(c, k, mix=True), "adds up all input channels"),
             (lambda c, k: by_hand(c, k, value=1 / k**2), "their value must be 1"),
             (
                 lambda c, k: by_hand(c, k, value=0.5) + 0.5 * by_hand(c, k, row=0),
-                "averages or shifts",
+                "mixes neighbouring pixels",
             ),
-            (one_more_than_needed, "only the centre of each kernel"),
+            (one_more_than_needed, "only the middle of each small"),
             (reversed_channels, "output channel i must read"),
             (lambda c, k: torch.eye(k), "Expected shape"),
             (lambda c, k: by_hand(c, k).numpy(), "Expected a tensor"),
             (lambda c, k: by_hand(c, k) * float("nan"), "NaN is among them"),
-            (shifted, "averages or shifts"),
+            (shifted, "another place"),
             (only_first, "every channel needs its own 1"),
-            (always_at_one, "not always at 1"),
+            (always_at_one, "row 1, column 1"),
         ],
     ),
     "predict_ratio": Bank(
@@ -173,10 +302,16 @@ BANKS = {
             (1900, "would change nothing"),
             (3800, "each layer *added*"),
             (1900 * 54, "multiplied by the number of layers"),
-            (1900 * 2**3, "ratio of plain-56 once more"),
+            (1900 * 2**3, "got 15,200"),
+            (1, "the factor per layer would be 1"),
+            (110 / 56, "counts layers"),
+            (54, "counts layers"),
+            (6.5, "the logarithm"),
+            (1.2112**108, "without an image's edge"),
             (0.001, "*vanish* towards the input"),
             (-5, "is positive"),
-            (1900.0**3, "no oftener"),
+            (1900.0**3, "too often"),
+            (3e8, "got 300,000,000"),
             ("many", "Expected a number"),
             (float("inf"), "finite number"),
         ],
@@ -185,6 +320,8 @@ BANKS = {
         right=[
             {"A": "degradation", "B": "healthy", "C": "overfitting"},
             {"A": "Degradation", "B": " healthy", "C": "OVERFITTING", "D": "?"},
+            dict(zip("CBA", ["overfitting", "healthy", "degradation"], strict=True)),
+            {"C": "overfitting", "A": "DEGRADATION", "B": "healthy"},
         ],
         wrong=[
             ({"A": "overfitting", "B": "healthy", "C": "degradation"}, "nothing can be overfitted"),
@@ -199,20 +336,35 @@ BANKS = {
                 'Expected one of "degradation"',
             ),
             (["degradation", "healthy", "overfitting"], "Expected a dictionary"),
+            ({}, "all three are missing"),
+            ({"a": "degradation", "b": "healthy", "c": "overfitting"}, "are capitals"),
+            ({"degradation": "A", "healthy": "B", "overfitting": "C"}, "not vice versa"),
         ],
     ),
     "mended_error": Bank(
-        right=[right_error, lambda n, x, y: train.evaluate(n, x, y)[1]],
+        right=[
+            right_error,
+            lambda n, x, y: train.evaluate(n, x, y)[1],
+            on_a_copy,
+            each_mode_put_back,
+        ],
         wrong=[
             (as_it_comes, "the statistics of this batch"),
             (pollutes, "a measurement must not train"),
+            (only_the_outermost_mode, "modules inside it are not"),
+            (shallow_copy, "modules inside it are not"),
+            (freezes, "`requires_grad` of"),
+            (clears_gradients, "is lost"),
+            (gradients_off_for_good, "Gradients are switched off"),
+            (to_double, "the dtype of"),
+            (leaves_a_hook, "a hook was left"),
             (stays_in_eval, "came in training mode and left in evaluation"),
             (always_back_to_training, "came in evaluation mode and left in training"),
             (lambda n, x, y: 1 - right_error(n, x, y), "the accuracy"),
             (lambda n, x, y: 100 * right_error(n, x, y), "not a percentage"),
             (lambda n, x, y: right_error(n, x, y) * len(y), "the *number* of errors"),
             (lambda n, x, y: train.evaluate(n, x, y)[0], "that is the loss"),
-            (lambda n, x, y: 0.123, "most likely digit"),
+            (lambda n, x, y: 0.123, "got 0.123"),
         ],
     ),
 }
