@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint serve sync outputs configure lock clean
+.PHONY: help book test lint serve notebooks sync outputs configure lock clean
 
 help: ## list these targets
 	@echo "ResNet from the Ground Up. On a fresh machine, either of the first two does everything."
@@ -31,6 +31,10 @@ lint: ## ruff on code and notebooks, and generated parts in step with their sour
 
 serve: book ## build, then serve the book at http://localhost:8000
 	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+
+notebooks: ## notebooks that run anywhere, and a zip of them for a class, in _build/notebooks
+	@$(PYTHON) tools/environment.py $(VENV) requirements.txt
+	@$(BIN)/python tools/portable.py
 
 sync: ## write the generated parts: setup cells, addresses, notebook metadata
 	@$(PYTHON) tools/environment.py $(VENV) requirements-dev.txt

@@ -9,6 +9,8 @@ The repository's notebooks stay small. These are what the page's download button
 import base64
 import hashlib
 import io
+import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -105,7 +107,21 @@ def archive(contents):
 def package(root=ROOT):
     """The course's package as text -> base64 of a zip file."""
     contents = {name: path.read_bytes() for name, path in files(root).items()}
+    index = "resnet_course/reproduce/runs/pretrained.json"
+    if index in contents:
+        contents[index] = with_sources(contents[index])
     return base64.b64encode(archive(contents)).decode()
+
+
+def with_sources(index):
+    """The list of trained networks, with the addresses where they are, if the course has any."""
+    (repository, site), networks = sync.addresses(), json.loads(index)
+    for facts in networks.values():
+        path = f"book/recorded/{facts['file']}"
+        sources = [f"{site}/_sources/{path}"] if site else []
+        sources += [f"{repository}/raw/v{sync.version()}/{path}"] if repository else []
+        facts["sources"] = sources
+    return json.dumps(networks).encode()
 
 
 def setup_cell(packed, release):
@@ -126,6 +142,10 @@ def portable(text, packed, release):
         cell.source = setup_cell(packed, release)
         # Folded away in Colab and in Jupyter.
         cell.metadata.update(cellView="form", jupyter={"source_hidden": True})
+    if site := sync.addresses()[1]:  # other chapters need not lie beside this one
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(r"\]\((\w+)\.ipynb", rf"]({site}/book/\1.html", cell.source)
     return nbformat.writes(notebook, indent=1) + "\n" if setup else text
 
 

@@ -8,6 +8,7 @@
 Logs and weights lie in `book/recorded`, where `reproduce` has put them.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ import statistics
 import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
 import torch
 
@@ -273,7 +275,21 @@ def _weights(network, root):
         raise NotRecorded(f"there are no recorded weights of {network!r}; recorded: {there}")
     facts = known[network]
     path = Path(root or folder()) / facts["file"]
-    stored = path.read_bytes()
+    if not path.exists():  # a downloaded notebook carries the logs, and not what is large
+        path = Path(path.name)
+    stored = path.read_bytes() if path.exists() else _fetched(path.name, facts)
     if hashlib.sha256(stored).hexdigest() != facts["sha256"]:
         raise NotRecorded(f"{path} is damaged: its checksum is not the one in pretrained.json")
     return facts, torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+
+
+def _fetched(name, facts):
+    """A weights file from where the course is published, if it is -> bytes."""
+    for source in facts.get("sources", []):
+        with contextlib.suppress(OSError), urlopen(source, timeout=20) as response:
+            return response.read()
+    raise NotRecorded(
+        f"the trained network {name} (0.6 MB) does not fit into this notebook: put that file, from "
+        "the zip for classes or the folder book/recorded, beside the notebook, and run the cell "
+        "again"
+    )

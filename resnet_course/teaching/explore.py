@@ -37,6 +37,7 @@ class Explorer:
 
     def __init__(self, draw, start, values):
         self.draw, self.start, self.values = draw, start, values
+        self.name = ""  # the same frames have the same name
 
     def frames(self):
         """The HTML of every combination, the last slider changing fastest."""
@@ -53,7 +54,7 @@ class Explorer:
         first = 0
         for slider, options in self.values.items():
             first = first * len(options) + at[slider]
-        name = "e" + hashlib.sha256("".join(frames).encode()).hexdigest()[:10]
+        self.name = name = "e" + hashlib.sha256("".join(frames).encode()).hexdigest()[:10]
         controls = "".join(
             _range(slider, options, at[slider]) for slider, options in self.values.items()
         )
@@ -63,7 +64,7 @@ class Explorer:
             f'<div class="course-output course-explorer" id="{name}">'
             f'{still.SHOWN}{still.ASLEEP}<div style="{row}">{controls}</div>'
             f'<div class="course-frame" aria-live="polite">{frames[first]}</div>'
-            f'<div hidden="">{templates}</div>'
+            f'<div hidden="hidden">{templates}</div>'
             f"<script>{SCRIPT.replace('@ID@', name)}</script></div>"
         )
 

@@ -25,7 +25,7 @@ def drawn(svg, words):
     look = re.search(r' style="([^"]*)"', svg[: svg.index(">")])[1]
     picture = base64.b64encode(svg.replace("currentColor", INK).encode()).decode()
     return (
-        f'{SHOWN}<div class="course-drawing" hidden="">{svg}</div>'
+        f'{SHOWN}<div class="course-drawing" hidden="hidden">{svg}</div>'
         f'<img class="course-still" alt="{escape(words, quote=True)}" '
         f'style="{look};background:{GROUND}" src="data:image/svg+xml;base64,{picture}"/>'
     )
@@ -33,5 +33,5 @@ def drawn(svg, words):
 
 def without(html):
     """The same HTML for a page that trusts it: no still pictures, nothing hidden."""
-    html = html.replace(SHOWN, "").replace(' class="course-drawing" hidden=""', "")
+    html = html.replace(SHOWN, "").replace(' class="course-drawing" hidden="hidden"', "")
     return re.sub(r'<img class="course-still"[^>]*>|<p class="course-still">.*?</p>', "", html)
