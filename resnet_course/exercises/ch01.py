@@ -1,7 +1,9 @@
 """Chapter 01, convolutions and feature maps: checks and quiz."""
 
+import itertools
 import random
 
+import numpy
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -12,7 +14,9 @@ from resnet_course.teaching.check import (
     close,
     exercise,
     expect,
+    fallback,
     number,
+    row,
     show,
     tensor,
 )
@@ -30,48 +34,75 @@ def _call(attempt, *arguments, sentence, hint):
         raise
 
 
+def _different(values):
+    """Is none of them another one? So a wrong answer tells which mistake it is."""
+    return all(a != b for a, b in itertools.combinations(values, 2))
+
+
+def _said(why):
+    """The words of the known mistakes that fit, of two at most; None if there are others."""
+    why = list(dict.fromkeys(why))
+    return " or ".join(why) if 0 < len(why) < 3 else None
+
+
 @exercise(
     "1.1",
     expects="a function of image, weight, stride and padding",
-    right="it agrees with `F.conv2d` for kernels 1, 2, 3 and 5, strides 1 to 3, with and without "
-    "padding and with several channels.",
+    right="it agrees with `F.conv2d` for kernels of 1 to 5, strides 1 to 3, with and without "
+    "padding, for one channel and for several.",
 )
 def shifted_images(attempt):
     """A function: x (N, C_in, H, W), weight (C_out, C_in, k, k), stride, padding -> maps."""
-    for c_in, c_out, k, stride, padding in (
-        (3, 4, 3, 1, 0),
-        (3, 2, 3, 2, 1),
-        (2, 5, 5, 3, 2),
-        (1, 1, 1, 1, 0),
-        (4, 3, 2, 2, 0),
+    for kernels, stride, padding, channels in (
+        ((3,), random.choice((2, 3)), random.choice((1, 2)), True),  # every mistake shows
+        ((4, 5), random.choice((2, 3)), random.randint(0, 3), True),
+        ((2, 3), 1, random.randint(0, 1), True),
+        ((1,), random.randint(1, 3), 0, True),
+        ((3,), 2, 1, False),
     ):
-        x, weight = torch.randn(2, c_in, 9, 12), torch.randn(c_out, c_in, k, k)
+        k = random.choice(kernels)
+        c_in, c_out = random.sample(range(2, 6), 2) if channels else (1, 1)
+        height, width = random.sample(range(8, 16), 2)
+        x = torch.randn(random.randint(2, 4), c_in, height, width)
+        weight = torch.randn(c_out, c_in, k, k)
         wanted = F.conv2d(x, weight, stride=stride, padding=padding)
-        what = f"kernel {k}, stride {stride}, padding {padding}, {c_in} channels in, {c_out} out"
+        what = f"kernel {k}, stride {stride}, padding {padding}"
         sentence = (
-            f"For {what}, the shapes do not fit: `y` and what each weight adds to it must have the "
-            f"shape {tuple(wanted.shape)}."
+            "The shapes do not fit: `y`, and what each weight adds to it, must have the shape "
+            "(N, C_out, rows, columns)."
         )
         got = _call(attempt, x, weight, stride, padding, sentence=sentence, hint=2)
-        got = tensor(got, wanted.shape, what)
-        why = _why_not_conv(got, x, weight, stride, padding)
+        kind = type(got).__name__
+        expect(isinstance(got, torch.Tensor), f"Expected a tensor of maps, got a {kind}.")
         expect(
-            close(got, wanted), f"For {what}, the numbers are not those of `F.conv2d`: {why}.", 2
+            got.shape == wanted.shape,
+            "The result has another shape than `F.conv2d` gives; it is (N, C_out, rows, columns), "
+            "by the size rule.",
         )
+        got = tensor(got, wanted.shape, what)
+        if not close(got, wanted):
+            why = _why_not_conv(got, x, weight, stride, padding)
+            if why is None:
+                fallback(wanted, got, f"the maps for {what}", 2)
+            raise Mistake(f"The numbers are not those of `F.conv2d`: {why}.", 2)
 
 
 def _why_not_conv(got, x, weight, stride, padding):
     def conv(kernel, image=x):
         return F.conv2d(image, kernel, stride=stride, padding=padding)
 
+    def only(rows, columns):
+        kernel = torch.zeros_like(weight)
+        kernel[:, :, rows, columns] = weight[:, :, rows, columns]
+        return conv(kernel)
+
     k = weight.shape[-1]
     padded, (rows, columns) = F.pad(x, [padding] * 4), got.shape[2:]
-    last = torch.zeros_like(weight)
-    last[:, :, -1, -1] = weight[:, :, -1, -1]
     corner = torch.zeros_like(weight)
     corner[:, :, 0, 0] = weight.sum((2, 3))
     dense = F.conv2d(padded, weight)[:, :, :rows, :columns]
     crossed = conv(weight.sum(1, keepdim=True) / weight.shape[1], x.sum(1, keepdim=True))
+    moved = F.conv2d(F.pad(padded[:, :, 1:, 1:], [0, 1, 0, 1]), weight, stride=stride)
     known = [
         (torch.zeros_like(got), "they are all 0, nothing was added to `y`"),
         (conv(weight.flip(2, 3)), "the kernel is turned by 180 degrees; PyTorch does not turn it"),
@@ -80,188 +111,295 @@ def _why_not_conv(got, x, weight, stride, padding):
             "rows and columns are exchanged; i counts rows and j columns, in kernel and picture",
         ),
         (
-            conv(last),
+            only(-1, -1),
             "only the last weight is left, as if `y` were overwritten instead of added to",
+        ),
+        (only(0, 0), "only the first weight was used, as if the function returned in the loop"),
+        (
+            only(0, slice(None)),
+            "only the kernel's first row was used, as if the function returned in the loop",
         ),
         (conv(corner), "all weights read the same picture; it must start at row i and column j"),
         (dense, "the stride does not thin out the picture; a slice has a third number"),
         (conv(weight) / k**2, "it is the mean over the kernel's places, and a sum is wanted"),
+        (
+            conv(weight) / weight.shape[1],
+            "it is the mean over the input channels, and a sum is wanted",
+        ),
         (crossed, "every channel got the same weight; channels have their own weights"),
         (
             conv(weight[:, :1], x[:, :1]),
             "only the first input channel was used; all of them add up",
         ),
+        (moved, "every picture starts one row and one column too late"),
+        (
+            conv(weight.abs()),
+            "the weights lost their signs",
+        ),
     ]
-    return next(
-        (why for value, why in known if close(got, value)),
-        "the weight at (i, j) meets the input pixel at row * stride + i, column * stride + j",
-    )
+    return _said(why for value, why in known if close(got, value))
 
 
 @exercise(
     "1.2",
     expects="a function of output size, kernel, stride and padding",
-    right="for eight layers your list held every size that PyTorch turns into the wanted one, and "
+    right="for many layers your list held every size that PyTorch turns into the wanted one, and "
     "no other. There are always as many as the stride.",
 )
 def input_sizes(attempt):
     """A function: (out, kernel, stride, padding) -> list of all input sizes."""
-    layers = [(12, 6, 3, 2), (28, 3, 2, 1), (8, 3, 1, 1)]
-    for _ in range(5):
-        k = random.randint(2, 7)
-        layers.append((random.randint(6, 40), k, random.randint(1, 4), random.randint(0, k // 2)))
-    for out, k, s, p in layers:
-        layer = f"kernel {k}, stride {s}, padding {p} and output {out}"
-        got = _whole_numbers(call(attempt, out, k, s, p), layer)
-        smallest = (out - 1) * s + k - 2 * p
-        wanted = set(range(smallest, smallest + s))
-        _judge_sizes(got, wanted, layer, out, k, s, p)
-        for size in sorted(got - wanted):
-            gives = (size + 2 * p - k) // s + 1
-            raise Mistake(f"For {layer}: {size} is in the list, but gives {gives}.", 1)
-        for size in sorted(wanted - got):
-            raise Mistake(f"For {layer}: {size} is missing.", 2)
+    for strides in ((3, 5), (3, 5), (1, 1), (2, 2), (6, 9)):
+        while True:
+            k, s, p = random.randint(2, 9), random.randint(*strides), random.randint(1, 4)
+            out = random.randint(6, 40)
+            smallest = (out - 1) * s + k - 2 * p
+            wanted = list(range(smallest, smallest + s))
+            known = _wrong_sizes(out, k, s, p)
+            clear = s < 3 or _different([wanted, *(sizes for sizes, *_ in known)])
+            if 2 * p <= k + 1 and smallest > 0 and clear:
+                break
+        _judge_sizes(attempt, out, k, s, p, known)
+    k = random.randint(2, 7)  # and no padding, and an output of 1
+    _judge_sizes(attempt, random.randint(2, 9), k, 3, 0, _wrong_sizes(5, k, 3, 0)[:0])
+    _judge_sizes(attempt, 1, k, random.randint(1, 4), 0, [])
 
 
-def _judge_sizes(got, wanted, layer, out, k, s, p):
-    """The typical mistakes, each with its own sentence."""
-    smallest = min(wanted)
-    forward = (out + 2 * p - k) // s + 1
+def _judge_sizes(attempt, out, k, s, p, known):
+    layer = f"kernel {k}, stride {s}, padding {p} and output {out}"
+    got = _whole_numbers(call(attempt, out, k, s, p))
+    smallest = (out - 1) * s + k - 2 * p
+    wanted = set(range(smallest, smallest + s))
+    if set(got) != wanted:
+        why = _said(why for sizes, why, _ in known if set(sizes) == set(got))
+        hint = next((hint for sizes, _, hint in known if set(sizes) == set(got)), 1)
+        if why is None:
+            fallback(_span(wanted), _span(got), layer, hint)
+        raise Mistake(f"The list is not the wanted one: {why}.", hint)
+    expect(len(got) == len(wanted), "A size stands in the list more than once.")
+
+
+def _span(sizes):
+    return Text(f"{len(set(sizes))} sizes between {min(sizes)} and {max(sizes)}")
+
+
+class Text(str):
+    """A text that stands in a sentence without quotes."""
+
+    __repr__ = str.__str__
+
+
+def _wrong_sizes(out, k, s, p):
+    """The typical mistakes, each with its own words."""
+    smallest = (out - 1) * s + k - 2 * p
+    wanted = range(smallest, smallest + s)
+    both_sides = "the padding lies on both sides, so it must be subtracted twice"
     known = [
-        ({smallest}, "the smallest size is right; a few pixels more give the same output", 2),
-        ({max(wanted)}, "that is the largest size alone; smaller ones give the same output", 2),
+        ([smallest], "the smallest size is right; a few pixels more give the same output", 2),
+        ([wanted[-1]], "that is the largest size alone; smaller ones give the same output", 2),
+        ([smallest + s], "that size gives one more; the last pixel before it is the largest", 2),
+        (wanted[:-1], "the largest is missing; `range` stops *before* its end", 2),
+        (wanted[1:], "the smallest is missing, the one with nothing left over", 1),
         (
-            set(range(smallest, smallest + s - 1)),
-            "the largest is missing; `range` stops *before* its end",
+            range(smallest, smallest + s + 1),
+            "the largest is one too many: there another step fits",
             2,
         ),
         (
-            set(range(smallest, smallest + s + 1)),
-            f"{max(wanted) + 1} is one too many: there another step fits",
+            range(smallest, smallest + 2),
+            "two sizes are not all; as many pixels can be added as leave no room for a step",
             2,
         ),
-        ({forward}, "that is the output *for* an input of this size; go the other way", 1),
         (
-            {n + p for n in wanted},
-            "the padding lies on both sides, so it must be subtracted twice",
+            range(smallest - s + 1, smallest + 1),
+            "pixels were taken away from the smallest size; they can only be added",
+            2,
+        ),
+        ([n + 1 for n in wanted], "all are one too large", 1),
+        ([n - 1 for n in wanted], "all are one too small", 1),
+        (
+            [(out + 2 * p - k) // s + 1],
+            "that is the output *for* an input of this size; go the other way",
             1,
         ),
-        ({n + 2 * p for n in wanted}, "they fit without padding; it makes the image larger", 1),
-        ({n + s for n in wanted}, "the first output pixel needs no step, so out - 1 steps", 1),
+        ([n + p for n in wanted], both_sides, 1),
+        ([smallest + p], both_sides, 1),
+        ([n + 2 * p for n in wanted], "the padding was not subtracted; it enlarges the image", 1),
+        ([n + 4 * p for n in wanted], "the padding was added; it must be subtracted", 1),
+        ([n + s for n in wanted], "the first output pixel needs no step, so out - 1 steps", 1),
+        ([n - k for n in wanted], "the kernel's own size is missing", 1),
     ]
-    for sizes, why, hint in known:
-        expect(got == wanted or got != sizes, f"For {layer}, got {_few(got)}: {why}.", hint)
+    return [(list(sizes), why, hint) for sizes, why, hint in known]
 
 
-def _few(sizes):
-    sizes = sorted(sizes)
-    return show(sizes if len(sizes) > 1 else sizes[0] if sizes else [])
-
-
-def _whole_numbers(value, layer):
-    if isinstance(value, torch.Tensor):
-        value = value.tolist()
-    if isinstance(value, int | float):
+def _whole_numbers(value):
+    if isinstance(value, torch.Tensor | numpy.ndarray):
+        value = value.reshape(-1).tolist()
+    if isinstance(value, int | float | numpy.generic) and not isinstance(value, bool):
         value = [value]
-    good = isinstance(value, list | tuple | set | range)
+    good = isinstance(value, list | tuple | set | frozenset | range)
     expect(good, f"Expected a list of sizes, got {show(value)}.")
-    expect(len(value) > 0, f"For {layer}, the list is empty, but some images fit.")
-    numbers = {number(entry, "each size") for entry in value}
-    for entry in numbers:
-        expect(entry == int(entry), f"Expected whole numbers of pixels, got {entry:g}.")
-    return {int(entry) for entry in numbers}
+    expect(len(value) > 0, "The list is empty, but some images fit.")
+    found = [number(entry, "each size") for entry in value]
+    for entry in found:
+        expect(entry == int(entry), "Expected whole numbers of pixels; not all of yours are whole.")
+    return [int(entry) for entry in found]
 
 
 @exercise(
     "1.3",
     expects="a function of a convolution, height and width",
-    right="both numbers agree with PyTorch's own counts for six layers, with and without bias, "
-    "stride and groups.",
+    right="both numbers agree with PyTorch's own counts for many layers, with and without bias, "
+    "stride, padding and groups.",
+    times=2,
 )
 def convolution_bill(attempt):
     """A function: (nn.Conv2d, height, width) -> (parameters, multiply-adds)."""
-    for conv in (
-        nn.Conv2d(5, 16, 3, padding=1, bias=False),
-        nn.Conv2d(6, 10, 5),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
-        nn.Conv2d(12, 20, 3, padding=1, groups=4, bias=False),
-        nn.Conv2d(24, 24, 3, stride=2, padding=1, groups=24),
-        nn.Conv2d(64, random.randint(70, 90), 1, stride=2),
+    shown = nn.Conv2d(4, 10, 3, stride=2, padding=3), 17, 24
+    for number_of_layer, (bias, groups, strides, paddings) in enumerate(
+        (
+            (True, False, (2, 4), (1, 3)),
+            (True, False, (2, 4), (1, 3)),
+            (False, False, (2, 4), (1, 3)),
+            (False, True, (2, 4), (1, 3)),
+            (True, True, (1, 1), (0, 1)),
+            (True, False, (1, 2), (0, 0)),
+            (False, None, (2, 2), (1, 1)),  # one group for each channel
+        )
     ):
-        height, width = random.choice([13, 15]), random.choice([18, 20, 22])
+        layer = _layer(bias, groups, strides, paddings) if number_of_layer else shown
+        conv, height, width = layer
         try:
             got = call(attempt, conv, height, width)
         except RuntimeError as error:
             sentence = "A bias is a tensor, neither true nor false: ask `conv.bias is None`."
-            expect("Boolean value of Tensor" not in str(error), sentence)
+            expect("Boolean value of Tensor" not in str(error), sentence, 1)
             raise
-        if isinstance(got, torch.Tensor):
-            got = got.tolist()
-        pair = isinstance(got, tuple | list) and len(got) == 2
-        expect(pair, f"Expected two numbers, parameters and multiply-adds, got {show(got)}.")
-        parameters = number(got[0], "the parameters")
-        work = number(got[1], "the multiply-adds")
-        _judge_parameters(parameters, conv)
-        _judge_work(work, conv, height, width)
+        names = "the parameters", "the multiply-adds"
+        parameters, work = row(got, 2, "parameters and multiply-adds", names=names)
+        wanted, known = _parameters(conv)
+        busy, wrong_work = _work(conv, height, width)
+        swapped = (parameters, work) == (busy, wanted)
+        expect(not swapped, "The two numbers are exchanged: parameters come first.")
+        _judge_count(parameters, wanted, known, "parameters", _named(conv))
+        facts = f"{_named(conv)}, on {height} × {width} pixels"
+        _judge_count(work, busy, wrong_work, "multiply-adds", facts)
+
+
+def _layer(bias, groups, strides, paddings):
+    """A convolution and an image for which every known mistake gives another number."""
+    while True:
+        k, s, p = (
+            random.choice((2, 3, 4, 5, 7)),
+            random.randint(*strides),
+            random.randint(*paddings),
+        )
+        g = 1 if groups is False else random.choice((3, 4, 5))
+        c_in, c_out = (g * n for n in random.sample(range(3, 12), 2))
+        if groups is None:
+            c_in = c_out = g = random.randint(6, 24)
+        conv = nn.Conv2d(c_in, c_out, k, stride=s, padding=p, groups=g, bias=bias)
+        if groups is None:
+            return conv, *random.sample(range(11, 30), 2)
+        for _ in range(40 if _clear(*_parameters(conv)) else 0):
+            height, width = random.sample(range(11, 30), 2)
+            if _clear(*_work(conv, height, width)):
+                return conv, height, width
+
+
+def _clear(wanted, known):
+    """Of two known mistakes with the same number, only such as have the same words."""
+    words = {wanted: None}
+    pairs = [(value, why) for value, why, applies in known if applies]
+    return all(words.setdefault(value, why) == why for value, why in pairs)
 
 
 def _named(conv):
     parts = [f"{conv.in_channels} to {conv.out_channels} channels", f"kernel {conv.kernel_size[0]}"]
-    parts += [f"stride {conv.stride[0]}"] if conv.stride[0] > 1 else []
-    parts += [f"groups={conv.groups}"] if conv.groups > 1 else []
+    parts += [f"stride {conv.stride[0]}", f"padding {conv.padding[0]}", f"groups {conv.groups}"]
     return ", ".join(parts) + (", no bias" if conv.bias is None else ", with bias")
 
 
-def _judge_parameters(got, conv):
+def _judge_count(got, wanted, known, what, facts):
+    why = _said(why for value, why, _ in known if abs(value - got) < 1e-6)
+    if got != wanted and why is None:
+        fallback(wanted, got, f"the {what} of a convolution ({facts})", 2)
+    expect(got == wanted, f"The number of {what} is not right: {why}.", 2)
+
+
+def _parameters(conv):
+    """The right number, and (wrong number, words, does it show in this layer?)."""
     weights, c_out, k = conv.weight.numel(), conv.out_channels, conv.kernel_size[0]
-    biases = 0 if conv.bias is None else c_out
-    wanted = weights + biases
-    known = [
-        (weights, "the bias is missing, one number for each output channel"),
-        (weights + c_out, "this layer has no bias; `conv.bias` is None"),
-        (weights * conv.groups + biases, "each kernel reads only its own group's input channels"),
+    groups, biased = conv.groups, conv.bias is not None
+    biases = c_out if biased else 0
+    split = groups > 1
+    return weights + biases, [
+        (weights, "the bias is missing, one number for each output channel", biased),
+        (weights + c_out, "this layer has no bias; `conv.bias` is None", not biased),
         (
-            weights // conv.groups + biases,
-            "divide by the groups once; all output channels have kernels",
+            weights * groups + biases,
+            "each kernel reads only its own group's input channels",
+            split,
         ),
-        (weights // k + biases, "a kernel has k * k places, not k"),
-        (weights + 1, "there is one bias for *each* output channel"),
-        (c_out * k * k + biases, "each kernel has a layer for every input channel"),
+        (weights * groups, "groups and bias are both missing", split and biased),
+        (
+            weights // groups + biases,
+            "divide by the groups once; all output channels have kernels",
+            split,
+        ),
+        (weights // k + biases, "a kernel has k * k places, not k", True),
+        (weights + 1, "there is one bias for *each* output channel, if there is any", True),
+        (
+            weights + conv.in_channels,
+            "the biases are counted by *output* channels, and only if there are any",
+            True,
+        ),
+        (c_out * k * k + biases, "each kernel has a layer for every input channel", True),
+        (
+            conv.in_channels * k * k + biases,
+            "each output channel has a kernel of its own",
+            True,
+        ),
     ]
-    why = next(
-        (why for value, why in known if value == got), "weights are C_out * (C_in / groups) * k * k"
-    )
-    sentence = f"Expected {wanted:,} parameters for {_named(conv)}, got {got:,.0f}: {why}."
-    expect(got == wanted, sentence, 2 if "group" in why else 1)
 
 
-def _judge_work(got, conv, height, width):
+def _work(conv, height, width):
     weights = conv.weight.numel()
-    rows, columns = conv(torch.zeros(1, conv.in_channels, height, width)).shape[2:]
-    wanted = weights * rows * columns
     s, k, p = conv.stride[0], conv.kernel_size[0], conv.padding[0]
-    floating = weights * ((height + 2 * p - k) / s + 1) * ((width + 2 * p - k) / s + 1)
-    one_sided = weights * ((height + p - k) // s + 1) * ((width + p - k) // s + 1)
-    known = [
-        (weights * height * width, "count the *output* pixels; the input has others"),
-        (2 * wanted, "one multiplication with its addition counts once"),
-        (wanted + conv.out_channels * rows * columns, "the additions of the bias do not count"),
-        (wanted * conv.groups, "with groups, each kernel meets fewer input channels"),
-        (weights * rows, "each weight is used at all rows *and* columns of the output"),
-        (weights * rows * rows, "the image is not square; the output has its own width"),
-        (weights * columns * columns, "the image is not square; the output has its own height"),
-        (weights * (height // s) * (width // s), "the size rule rounds down after adding padding"),
-        (floating, "the output size must be rounded down"),
-        (one_sided, "the padding lies on both sides, so it counts twice"),
-        (weights, "those are the weights; each works at every output pixel"),
+
+    def area(size):
+        return weights * size(height) * size(width)
+
+    rows, columns = ((n + 2 * p - k) // s + 1 for n in (height, width))
+    wanted, split, padded = weights * rows * columns, conv.groups > 1, p > 0
+    places = (conv.out_channels if conv.bias is not None else 0) * rows * columns
+    return wanted, [
+        (weights * height * width, "count the *output* pixels; the input has others", True),
+        (2 * wanted, "one multiplication with its addition counts once", True),
+        (wanted + places, "the additions of the bias do not count", places > 0),
+        (
+            2 * wanted + places,
+            "one multiplication with its addition counts once, that of a bias not at all",
+            places > 0,
+        ),
+        (wanted * conv.groups, "with groups, each kernel meets fewer input channels", split),
+        (wanted // conv.groups, "divide by the groups once", split),
+        (weights * rows, "each weight is used at all rows *and* columns of the output", True),
+        (weights * rows * rows, "the image is not square; the output has its own width", True),
+        (weights * columns**2, "the image is not square; the output has its own height", True),
+        (
+            area(lambda n: n // s),
+            "the output's sides are not the input's, divided by the stride; use the size rule",
+            s > 1,
+        ),
+        (area(lambda n: (n + 2 * p - k) / s + 1), "the output size must be rounded down", s > 1),
+        (area(lambda n: -(-(n + 2 * p - k) // s) + 1), "it must be rounded *down*", s > 1),
+        (area(lambda n: (n + p - k) // s + 1), "the padding lies on both sides, so twice", padded),
+        (area(lambda n: (n - k) // s + 1), "the padding is missing in the size rule", padded),
+        (area(lambda n: (n + 2 * p - k) // s), "the + 1 of the size rule is missing", True),
+        (area(lambda n: n + 2 * p - k + 1), "the stride is missing in the size rule", s > 1),
+        (weights, "those are the weights; each works at every output pixel", True),
+        (rows * columns, "those are the output pixels; all weights work at each of them", True),
     ]
-    why = next(
-        (why for value, why in known if abs(value - got) < 1e-6), "weights times output pixels"
-    )
-    facts = f"{_named(conv)}, on {height} x {width} pixels ({rows} x {columns} come out)"
-    expect(
-        got == wanted, f"Expected {wanted:,} multiply-adds for {facts}, got {got:,.0f}: {why}.", 2
-    )
 
 
 @exercise(
@@ -271,15 +409,36 @@ def _judge_work(got, conv, height, width):
 )
 def shift_kernel(attempt):
     """A function: (right, down), each -2 to 2 -> kernel (5, 5)."""
-    shifts = [(1, 0), (0, 1), (2, -1), (-1, -2)]
+    shifts = [(2, -1), (-1, 2), (1, -2), (-2, 1), (1, 2)]  # in these, every mistake shows
     shifts += [(right, down) for right in range(-2, 3) for down in range(-2, 3)]
     image = torch.rand(9, 11, dtype=torch.double) + 0.5
     for right, down in shifts:
-        kernel = tensor(call(attempt, right, down), (5, 5), f"the kernel for ({right}, {down})")
+        kernel = call(attempt, right, down)
+        if isinstance(kernel, numpy.ndarray):
+            kernel = torch.from_numpy(kernel)
+        kernel = tensor(kernel, (5, 5), "the kernel")
+        where = f"For right = {right}, down = {down}"
+        expect(kernel.any(), f"{where}, the kernel is 0 everywhere, so the result is black.", 1)
+        expect(
+            kernel.count_nonzero() == 1,
+            f"{where}, more than one weight differs from 0, so pictures are mixed.",
+            1,
+        )
         got = F.conv2d(image[None, None], kernel[None, None], padding=2)[0, 0]
-        why = _why_not_moved(kernel, got, image, right, down)
-        sentence = f"For right = {right}, down = {down}, the picture is elsewhere: {why}."
-        expect(close(got, _moved(image, right, down)), sentence, 2 if "fetch" in why else 1)
+        if close(got, _moved(image, right, down)):
+            continue
+        row_of_1, column_of_1 = kernel.nonzero()[0].tolist()
+        came = (2 - column_of_1, 2 - row_of_1)
+        expect(
+            came != (right, down),
+            f"{where}, the picture is in its place, but the weight must be 1, or the brightness "
+            "changes.",
+            1,
+        )
+        why = _why_not_moved(came, right, down)
+        expect(why is None, f"{where}, the picture is elsewhere: {why}.", 2)
+        said = "right {}, down {}".format(*came)
+        fallback(Text(f"right {right}, down {down}"), Text(said), "the move", 2)
 
 
 def _moved(image, right, down):
@@ -288,13 +447,7 @@ def _moved(image, right, down):
     return padded[2 - down : 2 - down + height, 2 - right : 2 - right + width]
 
 
-def _why_not_moved(kernel, got, image, right, down):
-    if not kernel.any():
-        return "the kernel is 0 everywhere, so the result is black"
-    if kernel.count_nonzero() > 1:
-        return "more than one weight differs from 0, so pictures are mixed"
-    if not torch.isin(kernel, torch.tensor([0.0, 1.0], dtype=kernel.dtype)).all():
-        return "the weight must be 1, or the brightness changes"
+def _why_not_moved(came, right, down):
     known = [
         ((0, 0), "it did not move at all"),
         (
@@ -311,10 +464,7 @@ def _why_not_moved(kernel, got, image, right, down):
         ((-right, down), "left and right are exchanged, down is as wanted"),
         ((right, -down), "up and down are exchanged, right is as wanted"),
     ]
-    return next(
-        (why for shift, why in known if close(got, _moved(image, *shift))),
-        "the centre of the kernel is at [2, 2]; count from there",
-    )
+    return _said(why for shift, why in known if shift == came)
 
 
 @exercise(
@@ -325,55 +475,59 @@ def _why_not_moved(kernel, got, image, right, down):
 )
 def family_fields(attempt):
     """A function: depth 6n + 2 -> receptive field after each of the three stages."""
-    for depth in (8, 20, 14, 56, 6 * random.randint(10, 17) + 2, 110):
-        n = (depth - 2) // 6
-        got = call(attempt, depth)
-        if isinstance(got, torch.Tensor):
-            got = got.tolist()
-        three = isinstance(got, tuple | list) and len(got) == 3
-        expect(three, f"Expected three numbers, one for each stage, got {show(got)}.")
-        got = [number(value, f"stage {i}") for i, value in enumerate(got, 1)]
+    for n in (5, random.randint(3, 9), 1, 2, random.randint(10, 17), 18):
+        names = [f"the field after stage {stage}" for stage in (1, 2, 3)]
+        got = row(call(attempt, 6 * n + 2), 3, "the fields", names=names)
         wanted = [4 * n + 3, 12 * n + 1, 28 * n - 3]
-        why, hint = _why_not_field(got, n)
-        said = ", ".join(f"{value:g}" for value in got)
-        expect(
-            got == wanted,
-            f"Expected {', '.join(map(str, wanted))} for depth {depth}, got {said}: {why}.",
-            hint,
-        )
+        if got != wanted:
+            fits = [(why, hint) for value, why, hint in _wrong_fields(n) if value == got]
+            why = _said(why for why, _ in fits)
+            if why is None:
+                got = [int(value) if value == int(value) else value for value in got]
+                fallback(wanted, got, f"the fields of depth {6 * n + 2}", 1)
+            raise Mistake(f"The three fields are not the wanted ones: {why}.", fits[0][1])
 
 
-def _why_not_field(got, n):
-    def fields(first=3, layers=2 * n, strides=True, early=False, late=False, add=2):
+def _wrong_fields(n):
+    def fields(first=3, layers=2 * n, factor=2, early=False, add=2, strided=(1, 2)):
         field, step, found = first, 1, []
         for stage in range(3):
             for layer in range(layers):
-                here = strides and stage > 0
-                if early and here and layer == 0:
-                    step *= 2
+                here = stage in strided and layer == 0
+                if early and here:
+                    step *= factor
                 field += add * step
-                if not (early or late) and here and layer == 0:
-                    step *= 2
-            if late and strides:
-                step *= 2
+                if not early and here:
+                    step *= factor
             found.append(field)
         return found
 
     own = [4 * n + 3, 8 * n - 2, 16 * n - 4]
-    known = [
-        (fields(strides=False), "the strides are missing; after one, a step is two pixels", 1),
+    return [
+        (fields(factor=1), "the strides are missing; after one, a step is two pixels", 1),
         (fields(early=True), "a stride counts only for the layers *after* its own", 1),
         (fields(first=1), "the first convolution, before the stages, is missing", 2),
         (fields(layers=n), "a stage has 2n convolutions, not n", 2),
-        ([4 * n + 3, 12 * n + 1, 20 * n + 1], "two strides of 2 make a step of 4, not of 2", 1),
+        (fields(layers=2 * n + 1), "a stage has 2n convolutions, not 2n + 1", 2),
+        (fields(layers=4 * n), "n is (depth - 2) / 6, and a stage has 2n convolutions", 2),
+        (fields(layers=6 * n), "a stage has 2n convolutions, not 6n", 2),
+        (
+            fields(strided=(0, 1, 2)),
+            "the first stage begins with stride 1; only the second and third have 2",
+            1,
+        ),
+        (fields(strided=(0, 1)), "the second and third stage begin with stride 2, not others", 1),
+        (
+            [4 * n + 3, 12 * n + 1, 20 * n + 1],
+            "the third stage reads with a step of 4: two strides of 2 multiply",
+            1,
+        ),
+        (fields(factor=4), "a stride of 2 doubles the step", 1),
         (fields(add=3, first=4), "a kernel of 3 adds 2 steps, for it overlaps what was there", 1),
+        (fields(add=1, first=2), "a kernel of 3 adds 2 steps, one on each side", 1),
         (own, "those are the pixels that each stage *adds*; sum them up", 2),
         (fields()[::-1], "the order is reversed; the field grows from stage to stage", 2),
     ]
-    return next(
-        ((why, hint) for value, why, hint in known if value == got),
-        ("each layer adds 2 steps, as wide as the strides before it have made them", 1),
-    )
 
 
 @exercise(
@@ -384,20 +538,38 @@ def _why_not_field(got, n):
 )
 def mended_1x1(attempt):
     """A function: (x (N, C_in, H, W), matrix (C_out, C_in)) -> (N, C_out, H, W)."""
-    for n, c_in, c_out, height, width in ((2, 3, 3, 4, 4), (2, 3, 5, 4, 6), (1, 4, 2, 5, 3)):
+    for square in ("channels and image", "channels", "", "one channel out"):
+        c_in, c_out = random.sample(range(2, 7), 2)
+        height, width = random.sample(range(7, 12), 2)
+        if "channels" in square:
+            c_out = c_in
+        if "image" in square:
+            width = height
+        if "one" in square:
+            c_out = 1
+        n = random.randint(2, 4)
         x, matrix = torch.randn(n, c_in, height, width), torch.randn(c_out, c_in)
         wanted = F.conv2d(x, matrix[:, :, None, None])
-        what = f"images {tuple(x.shape)} and a matrix {tuple(matrix.shape)}"
         sentence = (
-            f"For {what}, the shapes do not fit: the table has {n * height * width} rows, one for "
-            f"each pixel, and {c_in} columns, and the product as many rows and {c_out} columns."
+            "The shapes do not fit: the table has one row for each pixel and C_in columns, and its "
+            "product with the matrix as many rows and C_out columns."
         )
         got = _call(attempt, x, matrix, sentence=sentence, hint=2)
-        last = isinstance(got, torch.Tensor) and got.shape == (n, height, width, c_out)
-        expect(not last, f"For {what}, the channels came out last; they belong second.", 2)
-        got = tensor(got, wanted.shape, what)
-        why, hint = _why_not_pixelwise(got, x, matrix)
-        expect(close(got, wanted), f"For {what}, the numbers are wrong: {why}.", hint)
+        kind = type(got).__name__
+        expect(isinstance(got, torch.Tensor), f"Expected a tensor of maps, got a {kind}.")
+        last = got.shape == (n, height, width, c_out) != wanted.shape
+        expect(not last, "The channels came out last; they belong second.", 2)
+        expect(
+            got.shape == wanted.shape,
+            "The result has another shape than `F.conv2d` gives, (N, C_out, H, W).",
+            2,
+        )
+        got = tensor(got, wanted.shape, "the result")
+        if not close(got, wanted):
+            why, hint = _why_not_pixelwise(got, x, matrix)
+            if why is None:
+                fallback(wanted, got, "the result", hint)
+            raise Mistake(f"The numbers are wrong: {why}.", hint)
 
 
 def _why_not_pixelwise(got, x, matrix):
@@ -422,12 +594,11 @@ def _why_not_pixelwise(got, x, matrix):
             "rows and columns of the image are exchanged",
             2,
         ),
-        (right.flip(0) if n > 1 else None, "the images of the batch are out of order", 2),
+        (right.flip(0), "the images of the batch are out of order", 2),
+        (right.flip(1), "the output channels are in reverse order", 2),
     ]
-    return next(
-        ((why, hint) for value, why, hint in known if value is not None and close(got, value)),
-        ("each row of the table must hold the channels of *one* pixel", 1),
-    )
+    fits = [(why, hint) for value, why, hint in known if value is not None and close(got, value)]
+    return (_said(why for why, _ in fits), fits[0][1]) if fits else (None, 1)
 
 
 QUIZ = [

@@ -1,114 +1,202 @@
 """Chapter 02, vanishing and exploding gradients: checks and quiz."""
 
+import itertools
 import math
 import random
+from functools import partial
 
 import torch
 from torch.nn import functional as F
 
-from resnet_course.teaching.check import call, close, exercise, expect, number, show, tensor
+from resnet_course.teaching.check import (
+    Mistake,
+    call,
+    close,
+    exercise,
+    expect,
+    fallback,
+    number,
+    tensor,
+)
 from resnet_course.teaching.quiz import Question
 
 
-def _first(value, known, tolerance, otherwise):
-    """The reason that belongs to the wrong value nearest to `value`, if one is near."""
-    away, why = min((abs(value / wrong - 1), why) for wrong, why in known if wrong)
-    return why if away < tolerance else otherwise
+def _near(got, known, tolerance):
+    """The words of the known wrong values that `got` is (of two, if they agree), or None."""
+    words = [rest for value, *rest in known if value > 0 and abs(got / value - 1) < tolerance]
+    words = list(dict.fromkeys(map(tuple, words)))
+    if not words or len(words) > 2:
+        return None
+    return " or ".join(why for why, *_ in words), words[0][-1]
+
+
+def _apart(wanted, known, tolerance):
+    """Do different mistakes give different numbers, and none the right one?"""
+    sorted_ones = sorted((value, why) for value, why, _ in [(wanted, "", 0), *known] if value > 0)
+    pairs = itertools.pairwise(sorted_ones)
+    return all(b / a - 1 > tolerance or one == other for (a, one), (b, other) in pairs)
 
 
 @exercise(
     "2.1",
     expects="a function of slope and fan_in",
-    right="for five slopes your weights pass a signal on with the factor 1.",
+    right="for six slopes, 0 and 1 among them, your weights pass a signal on with the factor 1.",
 )
 def leaky_std(attempt):
     """A function: (slope of a leaky ReLU, fan_in) -> standard deviation of the weights."""
-    for a, fan_in in ((0.5, 300), (0, 128), (0.2, 576), (1, 50), (random.random(), 1000)):
-        said = f"slope {a:.2g} and fan_in {fan_in}"
+    for a in (None, 0.0, 1.0, 0.01, -0.5, None):
+        drawn = a is None
+        while True:
+            if drawn:
+                a = round(random.uniform(0.2, 0.9), 3)
+            fan_in = random.randint(20, 2000)
+            wanted = math.sqrt(2 / ((1 + a * a) * fan_in))
+            known = _wrong_stds(a, fan_in)
+            if not drawn or _apart(wanted, known, 5e-3):
+                break
+        said = "a slope between 0.2 and 0.9" if drawn else f"slope {a:g}"
         got = number(call(attempt, a, fan_in), f"the standard deviation for {said}")
-        expect(got > 0, f"A standard deviation is positive, got {got:.3g} for {said}.", 1)
-        wanted = math.sqrt(2 / ((1 + a * a) * fan_in))
-        known = [
-            (wanted**2, "that is the variance; its root was asked for"),
-            (math.sqrt(2 / fan_in), "that is He's value for ReLU: the slope does not enter"),
-            (
-                math.sqrt(2 / ((1 + a) * fan_in)),
-                "the negative half is a mean of *squares*, so the slope enters squared",
-            ),
-            (
-                math.sqrt(2 * (1 + a * a) / fan_in),
-                "a leaky ReLU lets *more* through, so the weights must be smaller, not larger",
-            ),
-            (1 / wanted, "that is the inverse"),
-            (
-                math.sqrt(1 / fan_in),
-                "that is right for a linear layer, where nothing is lost (slope 1)",
-            ),
-            (
-                math.sqrt(1 / ((1 + a * a) * fan_in)),
-                "the one half is missing: only half of the inputs are positive",
-            ),
-            (math.sqrt(2 / (1 + a * a)), "this is the gain alone; divide by the root of fan_in"),
-        ]
-        known += [
-            (math.sqrt(2 / ((1 - lost) * fan_in)), "the negative half takes nothing away; it adds")
-            for lost in (a, a * a)
-            if 0 < lost < 1
-        ]
-        why = _first(got, known, 1e-3, "set the factor per layer to 1 and solve for the variance")
-        ratio = got / wanted
-        expect(
-            abs(ratio - 1) < 1e-3,
-            f"Expected {wanted:.4g} for {said}, got {got:.4g}, which multiplies the signal by "
-            f"{ratio:.3g} in each layer: {why}.",
+        expect(got > 0, f"A standard deviation is positive; for {said} yours is not.")
+        if abs(got / wanted - 1) < 1e-3:
+            continue
+        why = _near(got, known, 1e-3)
+        if why is None:
+            fallback(wanted, got, f"slope {a:g} and fan_in {fan_in}")
+        raise Mistake(f"The standard deviation is not the wanted one for {said}: {why[0]}.", why[1])
+
+
+def _wrong_stds(a, n):
+    right = math.sqrt(2 / ((1 + a * a) * n))
+    squares = "the negative half is a mean of *squares*, so the slope enters squared, by itself"
+    less = "the negative half takes nothing away; it adds"
+    known = [
+        (right**2, "that is the variance; its root was asked for", 2),
+        (math.sqrt(2 / n), "that is He's value for ReLU: the slope does not enter", 1),
+        (math.sqrt(2 / ((1 + abs(a)) * n)), squares, 1),
+        (math.sqrt(2 / n) / (1 + abs(a)), "the slope enters as 1 + a², not as (1 + a)²", 1),
+        (
+            math.sqrt(2 * (1 + a * a) / n),
+            "a leaky ReLU lets *more* through, so the weights must be smaller, not larger",
             2,
-        )
+        ),
+        (1 / right, "that is the inverse", 2),
+        (math.sqrt(1 / n), "that is right where nothing is lost, with slope 1", 1),
+        (
+            math.sqrt(1 / ((1 + a * a) * n)),
+            "the one half is missing: each half of the inputs counts for one half",
+            2,
+        ),
+        (math.sqrt(2 / (1 + a * a)), "that is the gain alone; divide by the root of fan_in", 2),
+        (
+            math.sqrt(2 / (1 + a * a)) / n,
+            "fan_in belongs under the root, too",
+            2,
+        ),
+        (
+            math.sqrt(2 / (1 + a * a) * n),
+            "it was multiplied by the root of fan_in; brackets are missing around the divisor",
+            2,
+        ),
+        (
+            math.sqrt(2 / (1 + a * a * n)),
+            "fan_in multiplies the slope's square alone; brackets are missing around 1 + a²",
+            2,
+        ),
+        (
+            math.sqrt(2 / n + a * a),
+            "the slope's square was added outside the fraction; brackets are missing",
+            2,
+        ),
+        (
+            math.sqrt(6 / ((1 + a * a) * n)),
+            "that is the *bound* of a uniform distribution, not its standard deviation",
+            2,
+        ),
+    ]
+    known += [
+        (math.sqrt(2 / ((1 - lost) * n)), less, 1) for lost in (abs(a), a * a) if 0 < lost < 1
+    ]
+    return known
 
 
 @exercise(
     "2.2",
     expects="a function of out_channels, in_channels, height and width",
-    right="mean 0, and the variance 2 / fan_in for square and oblong kernels.",
+    right="the shape, mean 0, and the variance 2 / fan_in, for layers and kernels of many sizes.",
 )
 def conv_weight(attempt):
     """A function: (out, in, height, width) -> weight of that shape with variance 2 / fan_in."""
-    for out, inputs, height, width in ((160, 48, 3, 3), (50, 200, 2, 5), (150, 60, 5, 3)):
-        shape = (out, inputs, height, width)
-        what = f"the weight of shape {shape}"
-        weight = tensor(call(attempt, *shape), shape, "the weight")
-        fan_in, variance = inputs * height * width, weight.var().item()
-        expect(variance > 0, f"All numbers in {what} are equal: weights must be random.", 2)
+    for shape in ((3, 2, 1, 4), (1, 1, 1, 1)):
+        tensor(call(attempt, *shape), shape, f"the weight of {shape}")
+    trials = []
+    for upright in (True, False):
+        shape = _clear_shape(upright)
+        weight = call(attempt, *shape)
+        same_shape = isinstance(weight, torch.Tensor) and weight.shape == shape
+        expect(same_shape, "For some sizes the shape is not (out, in, height, width).")
+        weight = tensor(weight, shape, "the weight")
+        expect(weight.var() > 0, "All numbers in the weight are equal: weights must be random.", 2)
+        copies = (weight[0] - weight[1]).abs().max() < 1e-9
+        expect(not copies, "All output channels got the same kernel; draw one for each.", 2)
         off = weight.mean().abs().item() / weight.std().item()
         expect(
             off < 0.1,
-            f"The mean of {what} is {weight.mean().item():.3g}, expected 0: was it drawn with "
-            "`torch.rand`, between 0 and 1?",
+            "The mean of the weight is not 0: was it drawn with `torch.rand`, between 0 and 1?"
+            if weight.min() >= 0
+            else "The mean of the weight is not 0.",
             2,
         )
-        wanted = 2 / fan_in
-        counted = [
-            (2 / inputs, "fan_in counts pixels too: channels × height × width"),
-            (2 / (inputs * width), "the height of the kernel is missing in fan_in"),
-            (2 / (inputs * height), "the width of the kernel is missing in fan_in"),
-            (2 / (out * height * width), "that is fan_out: it counts the *output* channels"),
-            (2 / (height * width), "the input channels are missing in fan_in"),
-            (2 / weight.numel(), "all numbers of the weight were counted, for one unit's inputs"),
-        ]
-        scaled = [
-            (wanted**2, "2/fan_in was used as the standard deviation; it is the variance"),
-            (math.sqrt(wanted), "the root was taken twice"),
-            (1 / fan_in, "the 2, which makes up for the half that ReLU wipes out, is missing"),
-            (1 / (3 * fan_in), "that is PyTorch's default"),
-            (wanted / 3, "a uniform distribution between -s and s has the variance s²/3, not s²"),
-            (1, "`torch.randn` was not scaled"),
-        ]
-        why = _first(variance, counted + scaled, 0.06, "count what one output pixel reads")
-        expect(
-            abs(variance / wanted - 1) < 0.06,
-            f"Expected the variance 2/{fan_in} = {wanted:.3g} in {what}, got {variance:.3g}: "
-            f"{why}.",
-            2 if why in dict(scaled).values() else 1,
-        )
+        trials.append((shape, weight.var().item()))
+    fits = []  # a cause is named if it explains both trials, or the one that went wrong
+    for shape, variance in trials:
+        wanted = 2 / math.prod(shape[1:])
+        if abs(variance / wanted - 1) > 0.06:
+            known = _wrong_variances(*shape)
+            fits.append({why: hint for v, why, hint in known if abs(variance / v - 1) < 0.04})
+            shown = wanted, variance, f"the variance of the weight of shape {shape}"
+    if fits:
+        common = [why for why in fits[0] if all(why in fit for fit in fits)]
+        if len(common) != 1:
+            fallback(*shown)
+        raise Mistake(f"The variance is not 2 / fan_in: {common[0]}.", fits[0][common[0]])
+
+
+def _clear_shape(upright):
+    """Sizes for which every known mistake gives another variance."""
+    while True:
+        out, inputs = random.randint(60, 240), random.randint(20, 120)
+        height, width = random.sample(range(2, 8), 2)
+        shape = out, inputs, height, width
+        enough = 60_000 < math.prod(shape) < 200_000 and (height > width) == upright
+        if enough and _apart(2 / (inputs * height * width), _wrong_variances(*shape), 0.14):
+            return shape
+
+
+def _wrong_variances(out, inputs, height, width):
+    fan_in = inputs * height * width
+    wanted = 2 / fan_in
+    return [
+        (2 / inputs, "fan_in counts pixels too: channels × height × width", 1),
+        (2 / (inputs * width), "the height of the kernel is missing in fan_in", 1),
+        (2 / (inputs * height), "the width of the kernel is missing in fan_in", 1),
+        (2 / (inputs * height**2), "the kernel is not square: its width is another number", 1),
+        (2 / (inputs * width**2), "the kernel is not square: its height is another number", 1),
+        (2 / (out * height * width), "that is fan_out: it counts the *output* channels", 1),
+        (2 / (height * width), "the input channels are missing in fan_in", 1),
+        (wanted / out, "all numbers of the weight were counted, for one unit's inputs", 1),
+        (
+            4 / (fan_in + out * height * width),
+            "that is the mean of fan_in and fan_out, which Glorot and Bengio take",
+            1,
+        ),
+        (wanted**2, "2 / fan_in was used as the standard deviation; it is the variance", 2),
+        (math.sqrt(wanted), "the root was taken twice", 2),
+        (1 / wanted, "it was divided by the standard deviation, not multiplied", 2),
+        (1 / fan_in, "the 2, which makes up for the half that ReLU wipes out, is missing", 2),
+        (1 / (3 * fan_in), "that is PyTorch's default", 2),
+        (wanted / 3, "a uniform distribution between -s and s has the variance s²/3, not s²", 2),
+        (1.0, "`torch.randn` was not scaled", 2),
+    ]
 
 
 @exercise("2.3", expects="a number, the factor you predict", right="you counted what is there.")
@@ -118,183 +206,298 @@ def predict_padding(attempt, measured):
     side = "smaller" if measured < guess else "larger"
     facts = f"On 2 × 2 maps the measured factor is {side} than {guess:.3g}"
     expect(guess > 0, f"A ratio of two sizes is positive, got {guess:g}.")
-    expect(
-        not 0.97 < guess < 1.03,
-        f"{facts}: He's count assumes nine inputs per channel; are all nine there?",
-        1,
-    )
     expect(guess < 1.03, f"{facts}: zeros can only take away from the sum, not add.", 1)
-    expect(
-        not 0.85 <= guess <= 0.97,
-        f"{facts}: that is about the value for 8 × 8, but here *every* pixel lies at the edge.",
-        1,
-    )
-    expect(
-        abs(guess - 4 / 9) > 0.02,
-        f"{facts}: 4 of 9 is the factor of the mean *square*; its root was asked for.",
-        2,
-    )
-    for inside, kind, which in (
-        (1, "mean square", "only the kernel's own pixel"),
-        (1, "root mean square", "only the kernel's own pixel"),
-        (2, "mean square", "two"),
-        (2, "root mean square", "two"),
-        (6, "root mean square", "six, as on the side of a larger map,"),
-        (5, "mean square", "five (you counted those outside)"),
-        (5, "root mean square", "five (you counted those outside)"),
-    ):
-        wrong = inside / 9 if kind == "mean square" else math.sqrt(inside / 9)
-        expect(
-            abs(guess - wrong) > 0.012,
-            f"{facts}: as a {kind}, that is {which} of nine places inside; draw the map.",
+    known = [
+        (guess > 0.97, "it assumes that all nine inputs are there", 1),
+        (
+            abs(guess - 0.92) < 0.03,
+            "that is about the value for 8 × 8, but here *every* pixel lies at the edge",
+            1,
+        ),
+        (
+            abs(guess - 4 / 9) < 0.02,
+            "4 of 9 is the factor of the mean *square*; a factor of root mean squares was asked "
+            "for",
+            2,
+        ),
+    ]
+    known += [
+        (abs(guess - inside / 9) < 0.012, f"as a mean square, that is {inside} of nine places", 1)
+        for inside in (1, 2, 3, 5, 7, 8)
+    ]
+    known += [
+        (
+            abs(guess - math.sqrt(inside / 9)) < 0.012,
+            f"as a root mean square, that is {inside} of nine places",
             1,
         )
-    expect(abs(guess - 2 / 3) < 0.04, f"{facts}: count the places inside the map, of nine.", 1)
+        for inside in (1, 2, 3, 5, 6, 7, 8)
+    ]
+    fits = [(why, hint) for holds, why, hint in known if holds]
+    if fits:  # one number can come from two counts
+        why = " or ".join(why for why, _ in fits[:2])
+        raise Mistake(f"{facts}: {why}.", fits[0][1])
+    if abs(guess - 2 / 3) > 0.04:
+        fallback(measured, guess, "the factor", 1)
     lost = (2 / 3) ** 17
     return (
-        f"measured {measured:.3f}, you predicted {guess:.3g}. The 17 convolutions of plain-56 "
-        f"that read 2 × 2 maps leave (2/3)^17 = {lost:.1g} of a signal."
+        f"{guess:.3g} predicted, {measured:.3g} measured: four of nine inputs are there. The 17 "
+        f"convolutions that read 2 × 2 maps leave (2/3)^17 = {lost:.1g} of a signal."
     )
 
 
 @exercise(
     "2.4",
     expects="a function of training and test images that returns both",
-    right="the test images were treated with the training images' mean and standard deviation, "
-    "whatever the company.",
+    right="the training images' mean and standard deviation, one number each, were used for both "
+    "parts, whatever the company.",
 )
 def standardize(attempt):
     """A function: (training images, test images) -> both, with the training mean and std."""
-    brightness = torch.rand(200, 1, 1, 1)
-    training = (torch.rand(200, 1, 8, 8) * 6 + 8 * brightness).round()
+    side, channels = random.randint(6, 10), random.choice((1, 3))
+    brightness = torch.rand(200, 1, 1, 1) + 0.2
+    shape = (200, channels, side, side)
+    level = 3 * torch.arange(channels).reshape(1, -1, 1, 1)
+    training = (torch.rand(shape) * 6 + 8 * brightness + level).round()
     training[:, :, :, 0] = 0  # a column that is the same everywhere, as in the digits
-    testing = (torch.rand(40, 1, 8, 8) * 9 + 4).round()
+    testing = (torch.rand(random.randint(30, 60), *shape[1:]) * 9 + 4 + level).round()
     result = call(attempt, training, testing)
-    expect(
-        isinstance(result, tuple | list) and len(result) == 2,
-        f"Expected two tensors, training and test images, got {show(result)}.",
-        2,
-    )
-    pairs = (("training", result[0], training), ("test", result[1], testing))
-    for name, _, before in pairs:
-        bad = next((r for n, r, _ in pairs if n == name), None)
-        expect(
-            isinstance(bad, torch.Tensor) and not bad.isnan().any() and not bad.isinf().any(),
-            f"Expected a tensor of finite numbers for the {name} images, got {_what(bad)}: a "
-            "standard deviation of 0 stands where *every* image has the same pixel; take one "
-            "number for all pixels.",
-            2,
+    if isinstance(result, dict):
+        result = list(result.values())
+    pair = isinstance(result, tuple | list) and len(result) == 2
+    kind = type(result).__name__
+    expect(pair, f"Expected two tensors, training and test images, got one {kind}.")
+    parts = (("training", result[0], training), ("test", result[1], testing))
+    for name, got, before in parts:
+        finite = not isinstance(got, torch.Tensor) or bool(got.isfinite().all())
+        constant = (before.reshape(len(before), -1).std(0) == 0).any()
+        why = (
+            "a standard deviation of 0 stands where *every* image has the same pixel; take one "
+            "number for all pixels"
+            if constant
+            else "some standard deviation was 0"
         )
-        tensor(bad, before.shape, f"the {name} images")
-    mean, std = training.mean(), training.std()
-    for name, got, before in pairs:
-        got, wanted = got.detach().cpu().double(), ((before - mean) / std).double()
-        top = before.argmax()
-        why = _why_standardized(name, got, before.double(), training.double(), testing.double())
-        expect(
-            close(got, wanted, 2e-3),
-            f"Expected {wanted.flatten()[top]:.3f} for the darkest of the {name} pixels, got "
-            f"{got.flatten()[top]:.3f}: {why}.",
-            1 if name == "test" else 2,
-        )
-
-
-def _what(value):
-    if isinstance(value, torch.Tensor):
-        return "NaN" if value.isnan().any() else "infinity"
-    return show(value)
+        expect(finite, f"Among the {name} images are numbers that are not finite: {why}.", 2)
+        expect(isinstance(got, torch.Tensor), f"Expected a tensor for the {name} images.")
+        expect(got.shape == before.shape, f"The {name} images came back in another shape.")
+        tensor(got, before.shape, f"the {name} images")
+    mean, std = training.double().mean(), training.double().std()
+    for name, got, before in parts:
+        got, before = got.detach().cpu().double(), before.double()
+        wanted = (before - mean) / std
+        if close(got, wanted, 2e-3):
+            continue
+        why = _why_standardized(name, got, before, training.double(), testing.double())
+        if why is None:
+            fallback(wanted, got, f"the {name} images", 1 if name == "test" else 2)
+        raise Mistake(f"The {name} images: {why}.", 1 if name == "test" else 2)
 
 
 def _why_standardized(name, got, before, training, testing):
-    both = torch.cat([training, testing])
+    both, own_name = torch.cat([training, testing]), f"the *{name}* images' own"
     mean, std = training.mean(), training.std()
-    per_image = (before - before.mean((1, 2, 3), keepdim=True)) / before.std(
-        (1, 2, 3), keepdim=True
-    )
+    one = {"dim": (1, 2, 3), "keepdim": True}
+    channel = {"dim": (0, 2, 3), "keepdim": True}
     low, high = training.min(), training.max()
+    nudged = training.std(0)
     known = [
-        ((before - testing.mean()) / testing.std(), "they got the *test* images' own statistics"),
         ((before - both.mean()) / both.std(), "training and test images were measured together"),
-        (before / std - mean, "it was divided before the mean was subtracted"),
+        ((before / std - mean), "it was divided before the mean was subtracted"),
         (before - mean / std, "only the mean was divided: brackets are missing"),
-        ((before - mean) / testing.std(), "the *test* images' own standard deviation was used"),
-        ((before - testing.mean()) / std, "the *test* images' own mean was subtracted"),
         ((before - mean) / std**2, "it was divided by the variance instead of its root"),
-        (per_image, "every image got its own mean and deviation, so its brightness is lost"),
+        ((before - mean) * std, "it was multiplied by the standard deviation, not divided"),
+        ((before + mean) / std, "the mean was added, not subtracted"),
+        (
+            (before - before.mean(**one)) / before.std(**one),
+            "every image got its own mean and deviation, so its brightness is lost",
+        ),
         (before - mean, "the mean is gone, but nothing was divided by the standard deviation"),
         (before / std, "they were divided, but the mean was not subtracted"),
         ((before - low) / (high - low), "that maps the smallest pixel to 0 and the largest to 1"),
+        (before / high, "that only divides by the largest pixel"),
         ((before - training.mean(0)) / std, "each pixel got its own mean; here one is for all"),
-        (before, f"the {name} images came back unchanged"),
+        (
+            (before - mean) / training.std(0).clamp_min(1e-6),
+            "each pixel got its own standard deviation; here one is for all",
+        ),
+        (
+            (before - training.median()) / std,
+            "the median was subtracted, and the mean was wanted",
+        ),
+        (before, "they are unchanged, as if mean 0 and deviation 1 had been taken"),
     ]
-    otherwise = "first subtract the mean, then divide by the standard deviation"
-    return next((why for wrong, why in known if close(got, wrong, 2e-3)), otherwise)
+    known += [
+        (
+            (before - training.mean(0)) / divisor,
+            "each pixel got its own mean and standard deviation; here one is for all",
+        )
+        for divisor in (
+            nudged.where(nudged > 0, torch.ones_like(nudged)),
+            nudged + 1e-8,
+            nudged + 1e-6,
+            nudged + 1e-5,
+            nudged + 1e-3,
+            nudged.clamp_min(1e-8),
+            nudged.clamp_min(1e-6),
+        )
+    ]
+    if training.shape[1] > 1:
+        known.append(
+            (
+                (before - training.mean(**channel)) / training.std(**channel),
+                "each channel got its own mean and standard deviation; here one is for all",
+            )
+        )
+    if name == "test":
+        known += [
+            ((before - testing.mean()) / testing.std(), f"they got {own_name} statistics"),
+            ((before - mean) / testing.std(), f"{own_name} standard deviation was used"),
+            ((before - testing.mean()) / std, f"{own_name} mean was subtracted"),
+        ]
+    else:
+        known.append(
+            (
+                (before - testing.mean()) / testing.std(),
+                "they got the *test* images' statistics; it must be the other way round",
+            )
+        )
+    found = [why for wrong, why in known if close(got, wrong, 2e-3)]
+    return " or ".join(dict.fromkeys(found[:2])) if found else None
 
 
 @exercise(
     "2.5",
     expects="a function of a list of gradients and a limit",
-    right="it agrees with `clip_grad_norm_` above, at and below the limit, for gradients of 0 "
-    "too, and leaves its input alone.",
+    right="it agrees with `clip_grad_norm_` above, at and below the limit, for one gradient and "
+    "for several, for gradients of 0 too, and leaves its input alone.",
 )
 def clip(attempt):
     """A function: (list of gradients, limit) -> list of clipped gradients."""
-    shapes = ((7, 3), (7,), (4, 2, 3, 3))
-    for limit, norm in ((2.0, 30.0), (1.5, 0.6), (0.25, 0.7), (10.0, 10.0), (3.0, 0.0)):
-        parts = [torch.randn(shape) * 3**i for i, shape in enumerate(shapes)]
-        total = math.sqrt(sum(part.square().sum().item() for part in parts))
-        parts = [part * (norm / total) for part in parts]
+    for count, limits, norms in (
+        (3, (1.5, 4), (20, 40)),  # all known mistakes show
+        (4, (0.2, 0.6), (0.7, 0.9)),
+        (3, (1.5, 4), (0.3, 0.8)),
+        (2, (10, 10), (10, 10)),
+        (1, (30, 50), (5, 20)),
+        (1, (1, 2), (5, 20)),
+        (3, (3, 3), (0, 0)),
+    ):
+        limit, norm, parts = _gradients(count, limits, norms)
         result = call(attempt, parts, limit)
+        listed = isinstance(result, tuple | list)
         expect(
-            isinstance(result, tuple | list) and len(result) == len(parts),
-            f"Expected a list of {len(parts)} gradients, got {show(result)}.",
-            1,
+            listed and len(result) == len(parts),
+            "Expected a list with one tensor for each gradient, got "
+            + (f"{len(result)} for {count}." if listed else f"a {type(result).__name__}."),
         )
-        said = f"With norm {norm:g} and limit {limit:g}"
-        if norm == 0:
-            bad = any(isinstance(r, torch.Tensor) and r.isnan().any() for r in result)
-            expect(not bad, "For gradients that are all 0, NaN came back: 0/0 was computed.", 2)
+        expect(
+            norm > 0 or not any(isinstance(r, torch.Tensor) and r.isnan().any() for r in result),
+            "For gradients that are all 0, NaN came back: 0/0 was computed.",
+            2,
+        )
         named = zip(result, parts, strict=True)
         got = [tensor(r, p.shape, "a clipped gradient") for r, p in named]
         scale = limit / norm if norm > limit else 1.0
-        right = all(close(g, scale * p, 1e-3) for g, p in zip(got, parts, strict=True))
-        expect(right, f"{said}, {_why_clip(got, parts, limit, norm)}.", 1 if norm > limit else 2)
+        if all(close(g, scale * p, 1e-3) for g, p in zip(got, parts, strict=True)):
+            continue
+        said = {True: "above", False: "below"}[norm > limit] if norm != limit else "at"
+        said = f"With a norm {said} the limit" if norm else "With gradients of 0"
+        why = _why_clip(got, parts, limit, norm)
+        if why is None:
+            came = torch.cat([g.flatten() for g in got]).norm().item()
+            what = f"the norm of all together (limit {limit:.3g})"
+            if abs(came / max(scale * norm, 1e-9) - 1) < 1e-2:
+                worst = max(range(count), key=lambda i: (got[i] - scale * parts[i]).abs().max())
+                fallback((scale * parts[worst]).double(), got[worst], f"gradient {worst}", 1)
+            fallback(scale * norm, came, what, 1)
+        raise Mistake(f"{said}, {why}.", 1 if norm > limit else 2)
+
+
+def _gradients(count, limits, norms):
+    """A limit, a norm, and gradients of several shapes that have it together."""
+    while True:
+        limit, norm = random.uniform(*limits), random.uniform(*norms)
+        shapes = random.sample([(7, 3), (7,), (4, 2, 3, 3), (2, 5, 1)], count)
+        parts = []
+        for shape, size in zip(shapes, (1.0, 1.9, 1.4, 1.2), strict=False):
+            part = torch.randn(shape).sign() * (0.5 + torch.rand(shape))
+            parts.append(part / part.norm() * size)
+        total = math.sqrt(sum(part.square().sum().item() for part in parts))
+        parts = [part * (norm / total) for part in parts]
+        known = [(value, why, 1) for value, why in _known_factors(parts, limit, norm)]
+        if norm <= limit or count < 3 or _apart(limit / norm, known, 0.005):
+            return limit, norm, parts
 
 
 def _why_clip(got, parts, limit, norm):
     norms = [part.norm().item() for part in parts]
-    factors = _common_factors(got, parts)
     flat = torch.cat([g.flatten() for g in got])
+    if not norm:
+        return None
+    if not flat.any():
+        return "all gradients became 0"
+    factors = _common_factors(got, parts)
     if norm <= limit:
-        if factors and all(f > 1.001 for f in factors):
+        if factors and max(factors) / min(factors) < 1.01 and factors[0] > 1.001:
             return (
                 "nothing should change, but the gradients were scaled *up*: clipping only ever "
                 "makes them smaller"
             )
-        return "nothing should change: the norm is not above the limit"
-    if not flat.any():
-        return "all gradients became 0"
-    own = [min(1.0, limit / n) for n in norms]
-    if factors and all(abs(f / o - 1) < 1e-2 for f, o in zip(factors, own, strict=True)):
-        return (
-            "each tensor was clipped by its *own* norm, which turns the gradient in another "
-            "direction; one scale is for all"
-        )
-    if not factors and flat.abs().max() <= limit * 1.001:
+        known = [(norm / limit, "it was multiplied by norm / limit, and should not change")]
+        if factors and max(factors) / min(factors) < 1.01:
+            return _named_factor(factors[0], known)
+        return None
+    if len(parts) > 1:
+        own = [min(1.0, limit / n) for n in norms]
+        if factors and all(abs(f / o - 1) < 5e-3 for f, o in zip(factors, own, strict=True)):
+            return (
+                "each tensor was clipped by its *own* norm, which turns the gradient in another "
+                "direction; one scale is for all"
+            )
+        kept = [min(1.0, limit / n / math.sqrt(len(parts))) for n in norms]
+        if factors and all(abs(f / o - 1) < 5e-3 for f, o in zip(factors, kept, strict=True)):
+            return "each tensor got an equal share of the limit; one scale is for all"
+    cut = [part.double().clamp(-limit, limit) for part in parts]
+    if all(close(g, c, 1e-4) for g, c in zip(got, cut, strict=True)) and not factors:
         return "each *number* was cut off at the limit, which changes the gradient's direction"
     if not factors or max(factors) / min(factors) > 1.01:
-        return "not all gradients were multiplied by the same number"
-    known = [
+        return None
+    return _named_factor(factors[0], _known_factors(parts, limit, norm))
+
+
+def _known_factors(parts, limit, norm):
+    if not norm:
+        return []
+    norms = [part.norm().item() for part in parts]
+    return [
         (1.0, "the gradients came back as they were, above the limit"),
         (limit / sum(norms), "the norms were added up; squares add up, then comes the root"),
         (limit / max(norms), "the largest tensor's norm was taken, not that of all together"),
+        (limit / norms[0], "the first tensor's norm was taken, not that of all together"),
+        (limit / norms[-1], "the last tensor's norm was taken, not that of all together"),
+        (limit * len(norms) / sum(norms), "the mean of the norms was taken"),
         (limit / norm**2, "the root of the sum of squares is missing"),
+        (
+            limit / sum(part.abs().sum().item() for part in parts),
+            "absolute values were added up; squares add up, then comes the root",
+        ),
+        (
+            limit / max(part.abs().max().item() for part in parts),
+            "the largest *number* was taken for the norm",
+        ),
+        (
+            limit / norm * math.sqrt(sum(p.numel() for p in parts)),
+            "that is the root of the *mean* square; the norm is the root of the sum",
+        ),
         (1 / norm, "the norm became 1 instead of the limit"),
         (norm / limit, "it was multiplied by norm / limit, the wrong way round"),
         (limit, "it was multiplied by the limit, without dividing by the norm"),
     ]
-    otherwise = f"the norm should become {limit:g}, and became {flat.norm().item():.3g}"
-    return _first(factors[0], known, 5e-3, otherwise)
+
+
+def _named_factor(factor, known):
+    found = [why for value, why in known if abs(factor / value - 1) < 2e-3]
+    return " or ".join(dict.fromkeys(found[:2])) if found else None
 
 
 def _common_factors(got, parts):
@@ -308,7 +511,7 @@ def _common_factors(got, parts):
         if not bool(((g - factor * p).abs() <= 1e-3 * g.abs().max() + 1e-12).all()):
             return []
         factors.append(factor)
-    return [f for f in factors if f > 0] if all(f > 0 for f in factors) else []
+    return factors if all(f > 0 for f in factors) else []
 
 
 ACTIVATIONS = {
@@ -328,58 +531,98 @@ def _sample(activation, count=200_000):
     return x.detach().float(), slope.float()
 
 
+def _bent(y, low, high, shift):
+    """A kinked line that is nobody's name: slopes `low` and `high`, moved up by `shift`."""
+    return F.relu(y) * high - F.relu(-y) * low + shift
+
+
+def _clear_sample():
+    """Outputs and slopes of a kinked line for which every known mistake gives another number."""
+    while True:
+        low, high = random.uniform(0.2, 0.4), random.uniform(1.2, 2.5)
+        shift = random.uniform(0.3, 1)
+        x, slope = _sample(partial(_bent, low=low, high=high, shift=shift), 50_000)
+        wanted = math.sqrt(slope.square().mean().item() / x.var().item())
+        if _apart(wanted, _wrong_growth(x, slope, wanted), 6e-3):
+            return x, slope
+
+
 @exercise(
     "2.6",
     expects="a function of x and slope",
     right="your factor agrees with theory.",
+    times=2,
 )
 def growth(attempt):
     """A function: (outputs, slopes at random places) -> gradient's factor per layer with BN."""
     found = {}
-    for name, activation in ACTIVATIONS.items():
-        x, slope = _sample(activation)
+    first = _clear_sample()
+    for name in ("a kinked line", *ACTIVATIONS):
+        drawn = name in ACTIVATIONS
+        count = random.randint(50_000, 100_000)
+        x, slope = _sample(ACTIVATIONS[name], count) if drawn else first
         got = number(call(attempt, x, slope), f"the factor of {name}")
-        square, slope_mean = slope.square().mean().item(), slope.mean().item()
-        variance = x.var().item()
-        wanted = math.sqrt(square / variance)
-        known = [
-            (wanted**2, "that is the factor of the *squared* norm; the root is missing", 2),
-            (
-                math.sqrt(square / x.square().mean().item()),
-                "that divides by the mean of x², but BN takes the mean of x away first",
-                1,
-            ),
-            (1 / wanted, "that is the inverse: the slope multiplies, BN divides", 1),
-            (slope_mean / x.std().item(), "the slopes must be squared before their mean", 2),
-            (
-                slope.std().item() / x.std().item(),
-                "the mean of the squared slopes is needed, nothing subtracted from it",
-                2,
-            ),
-            (math.sqrt(square), "that is the slope alone; BN's division is missing", 1),
-            (1 / x.std().item(), "that is BN's division alone; the slope is missing", 1),
-            (square / x.std().item(), "the slopes are squared, but no root is taken of them", 2),
-            (math.sqrt(square) / variance, "divide by the standard deviation of x", 2),
-            (math.sqrt(0.5 / variance), "the one half is ReLU's own: a mean that differs here", 2),
-        ]
-        if slope_mean > 0:
-            mixed = math.sqrt(slope_mean / variance)
-            known.append((mixed, "the slopes must be squared before their mean", 2))
-        away, why, hint = min((abs(got / wrong - 1), *rest) for wrong, *rest in known if wrong)
-        if away > 0.015:
-            why, hint = "the weights cancel; go back to what the slope and BN leave", 1
-        expect(
-            abs(got / wanted - 1) < 0.01,
-            f"Expected {wanted:.3f} for {name}, got {got:.4g}: {why}.",
-            hint,
-        )
+        wanted = math.sqrt(slope.square().mean().item() / x.var().item())
+        if abs(got / wanted - 1) > 0.004:
+            why = _near(got, _wrong_growth(x, slope, wanted), 0.002)
+            if why is None:
+                fallback(wanted, got, f"the factor of {name}", 1)
+            raise Mistake(f"The factor of {name} is not the wanted one: {why[0]}.", why[1])
         found[name] = wanted
-    order = sorted(found, key=found.get)
-    return (
-        "from the calmest to the wildest: "
-        + ", ".join(f"{n} {found[n]:.2f}" for n in order)
-        + (". None is below 1.")
-    )
+    named = sorted(ACTIVATIONS, key=found.get)
+    listed = ", ".join(f"{name} {found[name]:.2f}" for name in named)
+    return f"from the calmest to the wildest: {listed}. None is below 1."
+
+
+def _wrong_growth(x, slope, wanted):
+    square, mean = slope.square().mean().item(), slope.mean().item()
+    variance, mean_square = x.var().item(), x.square().mean().item()
+    size = slope.abs().mean().item()
+    return [
+        (wanted**2, "that is the factor of the *squared* norm; the root is missing", 2),
+        (
+            math.sqrt(square / mean_square),
+            "that divides by the mean of x², but BN takes the mean of x away first",
+            1,
+        ),
+        (
+            square / mean_square,
+            "that divides by the mean of x², but BN takes the mean of x away first; and the root "
+            "is missing",
+            1,
+        ),
+        (1 / wanted, "that is the inverse: the slope multiplies, BN divides", 1),
+        (1 / wanted**2, "that is the inverse, and without the root", 1),
+        (mean / x.std().item(), "the slopes must be squared before their mean", 2),
+        (size / x.std().item(), "the slopes must be squared before their mean", 2),
+        (mean**2 / variance, "the slopes must be squared before their mean, and a root taken", 2),
+        (
+            slope.std().item() / x.std().item(),
+            "the mean of the squared slopes is needed, nothing subtracted from it",
+            2,
+        ),
+        (
+            slope.var().item() / variance,
+            "the mean of the squared slopes is needed, nothing subtracted from it",
+            2,
+        ),
+        (math.sqrt(square), "that is the slope alone; BN's division is missing", 1),
+        (square, "that is the squared slope alone; BN's division is missing", 1),
+        (1 / x.std().item(), "that is BN's division alone; the slope is missing", 1),
+        (1 / variance, "that is BN's division alone, squared; the slope is missing", 1),
+        (square / x.std().item(), "the slopes are squared, but no root is taken of them", 2),
+        (math.sqrt(square) / variance, "divide by the standard deviation of x", 2),
+        (math.sqrt(0.5 / variance), "the one half is ReLU's own: a mean that differs here", 2),
+        (0.5 / variance, "the one half is ReLU's own: a mean that differs here", 2),
+        (math.sqrt(square * variance), "BN divides by the deviation of x, you multiplied", 1),
+        (math.sqrt(square * x.numel() / variance), "a sum stands where a mean is needed", 2),
+        (math.sqrt(math.pi / (math.pi - 1)), "that is ReLU's factor for every function", 1),
+        (
+            math.sqrt(mean / variance) if mean > 0 else 0,
+            "the slopes must be squared before their mean",
+            2,
+        ),
+    ]
 
 
 QUIZ = [

@@ -1,5 +1,6 @@
 """Answers to the exercises of chapter 01."""
 
+import numpy
 import torch
 from bank import Bank
 from torch.nn import functional as F
@@ -68,6 +69,24 @@ def mean_of_places(y, x, w, i, j, r, c, s):
         if w.shape[-1] == 1
         else y + times(w[:, :, i, j] / w.shape[-1] ** 2, picture(x, i, j, r, c, s))
     )
+
+
+def one_place_late(y, x, w, i, j, r, c, s):
+    late = F.pad(x[:, :, 1:, 1:], [0, 1, 0, 1])
+    return right_key(y, late, w, i, j, r, c, s)
+
+
+def mean_of_channels(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j], picture(x, i, j, r, c, s)) / x.shape[1]
+
+
+def returns_after(rows_done, columns_done):
+    def answer(x, weight, stride, padding):
+        kept = torch.zeros_like(weight)
+        kept[:, :, :rows_done, :columns_done] = weight[:, :, :rows_done, :columns_done]
+        return F.conv2d(x, kept, stride=stride, padding=padding)
+
+    return answer
 
 
 def product_of_numbers(y, x, w, i, j, r, c, s):
@@ -147,6 +166,16 @@ def unrounded(conv, height, width, right):
 def one_sided(conv, height, width, right):
     k, s, p = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     return conv.weight.numel() * ((height + p - k) // s + 1) * ((width + p - k) // s + 1)
+
+
+def forgot_plus_one(conv, height, width, right):
+    rows, columns = output(conv, height, width)
+    return conv.weight.numel() * (rows - 1) * (columns - 1)
+
+
+def without_padding(conv, height, width, right):
+    k, s = conv.kernel_size[0], conv.stride[0]
+    return conv.weight.numel() * ((height - k) // s + 1) * ((width - k) // s + 1)
 
 
 def halved(conv, height, width, right):
@@ -239,6 +268,7 @@ BANKS = {
                 .transpose(1, 2)
                 .reshape(F.conv2d(x, w, stride=s, padding=p).shape)
             ),
+            lambda x, w, s, p: F.conv2d(x.double(), w.double(), stride=s, padding=p),
         ],
         wrong=[
             (shifts(overwrites), "overwritten instead of added"),
@@ -248,12 +278,18 @@ BANKS = {
             (shifts(without_stride), "does not thin out"),
             (shifts(one_weight_for_all), "channels have their own weights"),
             (shifts(first_channel), "only the first input channel"),
-            (shifts(mean_of_places), "a sum is wanted"),
+            (shifts(mean_of_places), "mean over the kernel's places"),
             (shifts(lambda y, *_: y), "nothing was added"),
-            (shifts(random_share), "meets the input pixel at"),
-            (shifts(product_of_numbers), "must have the shape (2, 4, 7, 10)"),
-            (shifts(picture_too_small), "must have the shape (2, 2, 5, 6)"),
-            (lambda x, w, s, p: F.conv2d(x, w, padding=p), "Expected shape"),
+            (shifts(random_share), "where the gap is largest"),
+            (shifts(product_of_numbers), "must have the shape (N,"),
+            (shifts(picture_too_small), "must have the shape (N,"),
+            (lambda x, w, s, p: F.conv2d(x, w, padding=p), "has another shape than"),
+            (returns_after(1, 1), "only the first weight was used"),
+            (returns_after(1, 9), "only the kernel's first row"),
+            (shifts(one_place_late), "one row and one column too late"),
+            (shifts(mean_of_channels), "mean over the input channels"),
+            (lambda x, w, s, p: F.conv2d(x, w, stride=2, padding=1), "has another shape than"),
+            (lambda x, w, s, p: x.numpy(), "Expected a tensor of maps"),
             (lambda x, w, s, p: print(end=""), "end with `return`"),
         ],
     ),
@@ -263,6 +299,7 @@ BANKS = {
             by_search,
             lambda *setting: set(sizes()(*setting)),
             lambda *setting: torch.tensor(sizes()(*setting)[::-1]),
+            lambda *setting: numpy.array(sizes()(*setting)),
             lambda out, k, s, p: range(smallest(out, k, s, p), smallest(out, k, s, p) + s),
         ],
         wrong=[
@@ -277,15 +314,26 @@ BANKS = {
             (sizes(high=1), "another step fits"),
             (lambda out, k, s, p: [(out + 2 * p - k) // s + 1], "the other way"),
             (sizes(add=lambda k, s, p: p), "subtracted twice"),
-            (sizes(add=lambda k, s, p: 2 * p), "fit without padding"),
+            (sizes(add=lambda k, s, p: 2 * p), "was not subtracted"),
             (sizes(add=lambda k, s, p: s), "needs no step"),
-            (lambda *setting: [5, *sizes()(*setting)], "but gives"),
+            (lambda *setting: [5, *sizes()(*setting)], "sizes between"),
             (
                 lambda out, k, s, p: [n for n in by_search(out, k, s, p) if s < 3 or n % 2],
-                "is missing.",
+                "sizes between",
             ),
-            (lambda *setting: [], "the list is empty"),
+            (lambda *setting: [], "The list is empty"),
             (lambda *setting: [n + 0.5 for n in sizes()(*setting)], "whole numbers"),
+            (sizes(low=1), "the smallest is missing"),
+            (sizes(low=1, high=1), "all are one too large"),
+            (sizes(low=-1, high=-1), "all are one too small"),
+            (sizes(add=lambda k, s, p: -k), "the kernel's own size"),
+            (sizes(add=lambda k, s, p: 4 * p), "the padding was added"),
+            (
+                lambda out, k, s, p: range(smallest(out, k, 2, p), smallest(out, k, 2, p) + 2),
+                "sizes between",
+            ),
+            (lambda *setting: sizes()(*setting) * 2, "more than once"),
+            (lambda *setting: "12", "Expected a list of sizes"),
         ],
     ),
     "convolution_bill": Bank(
@@ -294,6 +342,7 @@ BANKS = {
             bill(),
             lambda conv, h, w: torch.tensor(cost(conv, h, w)),
             lambda conv, h, w: [float(value) for value in cost(conv, h, w)],
+            lambda conv, h, w: numpy.array(cost(conv, h, w)),
         ],
         wrong=[
             (bill(lambda conv: conv.weight.numel()), "the bias is missing"),
@@ -315,13 +364,13 @@ BANKS = {
                 bill(lambda conv: conv.out_channels * conv.kernel_size[0] ** 2 + biases(conv)),
                 "a layer for every input channel",
             ),
-            (bill(lambda conv: 7), "weights are C_out"),
+            (bill(lambda conv: 7), "for the parameters of a"),
             (bill(work=lambda c, h, w, right: c.weight.numel() * h * w), "the *output* pixels"),
             (bill(work=lambda c, h, w, right: 2 * right), "counts once"),
             (bill(work=bias_additions), "additions of the bias"),
             (bill(work=lambda c, h, w, right: right * c.groups), "fewer input channels"),
             (bill(work=unrounded), "must be rounded down"),
-            (bill(work=halved), "after adding padding"),
+            (bill(work=halved), "divided by the stride"),
             (bill(work=lambda c, h, w, right: c.weight.numel()), "works at every output pixel"),
             (
                 bill(work=lambda c, h, w, right: c.weight.numel() * output(c, h, w)[0]),
@@ -331,13 +380,19 @@ BANKS = {
                 bill(work=lambda c, h, w, right: c.weight.numel() * output(c, h, w)[0] ** 2),
                 "its own width",
             ),
-            (bill(work=one_sided), "so it counts twice"),
+            (bill(work=one_sided), "so twice"),
             (
                 lambda conv, h, w: (7, 7) if conv.bias else cost(conv, h, w),
                 "neither true nor false",
             ),
-            (bill(work=lambda c, h, w, right: 12345), "weights times output pixels"),
-            (lambda conv, h, w: sum(cost(conv, h, w)), "Expected two numbers"),
+            (bill(work=lambda c, h, w, right: 12345), "for the multiply-adds of a"),
+            (lambda conv, h, w: sum(cost(conv, h, w)), "Expected a list of 2 numbers"),
+            (lambda conv, h, w: cost(conv, h, w)[::-1], "are exchanged"),
+            (bill(work=forgot_plus_one), "the + 1 of the size rule"),
+            (bill(work=without_padding), "padding is missing in"),
+            (bill(work=lambda c, h, w, right: right // c.groups), "divide by the groups once"),
+            (bill(lambda conv: conv.weight.numel() + conv.in_channels), "counted by *output*"),
+            (lambda conv, h, w: (cost(conv, h, w)[0], "12,000"), "without quotes"),
         ],
     ),
     "shift_kernel": Bank(
@@ -345,6 +400,7 @@ BANKS = {
             lambda right, down: one_at(2 - down, 2 - right),
             lambda right, down: one_at(2, 2).roll((-down, -right), (0, 1)),
             lambda right, down: one_at(2 + down, 2 + right).flip(0, 1).double(),
+            lambda right, down: one_at(2 - down, 2 - right).requires_grad_(),
         ],
         wrong=[
             (lambda right, down: one_at(2 + down, 2 + right), "moved the opposite way"),
@@ -362,24 +418,32 @@ BANKS = {
             (lambda right, down: one_at(2 - down, 2 - right, 2.0), "the weight must be 1"),
             (blurred, "pictures are mixed"),
             (lambda right, down: torch.zeros(5, 5), "the result is black"),
-            (lambda right, down: one_at(1 - down, 1 - right), "count from there"),
+            (lambda right, down: one_at(1 - down, 1 - right), "for the move, got"),
             (lambda right, down: one_at(2, 2)[None, None], "Expected shape (5, 5)"),
         ],
     ),
     "family_fields": Bank(
-        right=[fields, closed, lambda depth: tuple(float(v) for v in fields(depth))],
+        right=[
+            fields,
+            closed,
+            lambda depth: tuple(float(v) for v in fields(depth)),
+            lambda depth: closed(depth).numpy(),
+        ],
         wrong=[
             (lambda depth: fields(depth, strides=False), "the strides are missing"),
             (lambda depth: fields(depth, early=True), "*after* its own"),
             (lambda depth: fields(depth, first=1), "before the stages, is missing"),
-            (lambda depth: fields(depth, layers=1), "2n convolutions"),
-            (step_stays_two, "a step of 4, not of 2"),
+            (lambda depth: fields(depth, layers=1), "2n convolutions, not n."),
+            (step_stays_two, "reads with a step of 4"),
             (lambda depth: fields(depth, first=4, add=3), "overlaps what was there"),
             (only_added, "sum them up"),
             (lambda depth: fields(depth)[::-1], "order is reversed"),
-            (lambda depth: [7, 13, 25], "each layer adds 2 steps"),
-            (lambda depth: fields(depth)[-1], "Expected three numbers"),
+            (lambda depth: [7, 13, 25], "for the fields of depth"),
+            (lambda depth: fields(depth)[-1], "Expected a list of 3 numbers"),
             (lambda depth: ["7", "13", "25"], "Expected a number"),
+            (lambda depth: fields(depth, first=2, add=1), "one on each side"),
+            (lambda depth: fields(2 * depth - 2), "n is (depth - 2) / 6"),
+            (lambda depth: fields(depth)[1:], "Expected 3 numbers"),
         ],
     ),
     "mended_1x1": Bank(
@@ -399,14 +463,16 @@ BANKS = {
             (lambda x, matrix: x, "the input itself"),
             (lambda x, matrix: pixelwise(x, matrix).transpose(2, 3), "of the image are exchanged"),
             (lambda x, matrix: pixelwise(x, matrix).flip(0), "of the batch are out of order"),
-            (lambda x, matrix: pixelwise(x, matrix) + 1, "channels of *one* pixel"),
+            (lambda x, matrix: pixelwise(x, matrix) + 1, "where the gap is largest"),
             (channels_last, "came out last"),
-            (lambda x, matrix: matrix @ x, "the shapes do not fit"),
+            (lambda x, matrix: matrix @ x, "The shapes do not fit"),
             (
                 lambda x, matrix: x.permute(0, 2, 3, 1).view(-1, x.shape[1]) @ matrix.T,
                 "Use .reshape(...) instead",
             ),
-            (lambda x, matrix: pixelwise(x, matrix)[0], "Expected shape"),
+            (lambda x, matrix: pixelwise(x, matrix)[0], "has another shape than"),
+            (lambda x, matrix: pixelwise(x, matrix).flip(1), "in reverse order"),
+            (lambda x, matrix: pixelwise(x[:, :3], matrix[:, :3]), "where the gap is largest"),
         ],
     ),
 }
