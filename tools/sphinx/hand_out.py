@@ -47,9 +47,9 @@ def leave_stills_out(app, pagename, templatename, context, doctree):
 
 def carry_the_package(app, exception):
     """Write the portable notebooks over the copies that the page's buttons point to."""
-    if exception or app.builder.name != "html":
-        return
     root, sources = Path(app.srcdir), Path(app.outdir) / "_sources"
+    if exception or app.builder.name != "html" or not (root / "resnet_course").is_dir():
+        return  # a preview of one page has no package beside it
     packed = None
     for copy in sorted(sources.rglob("*.ipynb")):
         original = root / copy.relative_to(sources)
