@@ -320,7 +320,7 @@ def _named(conv):
 
 
 def _judge_count(got, wanted, known, what, facts):
-    why = _said(why for value, why, _ in known if abs(value - got) < 1e-6)
+    why = _said(why for value, why, shows in known if shows and abs(value - got) < 1e-6)
     if got != wanted and why is None:
         fallback(wanted, got, f"the {what} of a convolution ({facts})", 2)
     expect(got == wanted, f"The number of {what} is not right: {why}.", 2)
@@ -412,6 +412,7 @@ def shift_kernel(attempt):
     shifts = [(2, -1), (-1, 2), (1, -2), (-2, 1), (1, 2)]  # in these, every mistake shows
     shifts += [(right, down) for right in range(-2, 3) for down in range(-2, 3)]
     image = torch.rand(9, 11, dtype=torch.double) + 0.5
+    elsewhere = {}
     for right, down in shifts:
         kernel = call(attempt, right, down)
         if isinstance(kernel, numpy.ndarray):
@@ -425,18 +426,21 @@ def shift_kernel(attempt):
             1,
         )
         got = F.conv2d(image[None, None], kernel[None, None], padding=2)[0, 0]
-        if close(got, _moved(image, right, down)):
-            continue
         row_of_1, column_of_1 = kernel.nonzero()[0].tolist()
         came = (2 - column_of_1, 2 - row_of_1)
+        if came != (right, down):
+            elsewhere[right, down] = came
+            continue
         expect(
-            came != (right, down),
+            close(got, _moved(image, right, down)),
             f"{where}, the picture is in its place, but the weight must be 1, or the brightness "
             "changes.",
             1,
         )
-        why = _why_not_moved(came, right, down)
-        expect(why is None, f"{where}, the picture is elsewhere: {why}.", 2)
+    if elsewhere:
+        why = _why_not_moved(elsewhere)
+        expect(why is None, f"The picture is elsewhere: {why}.", 2)
+        (right, down), came = next(iter(elsewhere.items()))
         said = "right {}, down {}".format(*came)
         fallback(Text(f"right {right}, down {down}"), Text(said), "the move", 2)
 
@@ -447,24 +451,32 @@ def _moved(image, right, down):
     return padded[2 - down : 2 - down + height, 2 - right : 2 - right + width]
 
 
-def _why_not_moved(came, right, down):
+def _why_not_moved(elsewhere):
+    """The known mistake that explains all moves {wanted: came} that went wrong, or None."""
     known = [
-        ((0, 0), "it did not move at all"),
+        (lambda right, down: (0, 0), "it did not move at all"),
         (
-            (-right, -down),
+            lambda right, down: (-right, -down),
             "it moved the opposite way; the 1 marks where a pixel is fetched *from*, as PyTorch "
             "does not turn the kernel around",
         ),
-        ((down, right), "the two directions are exchanged; the first index of a kernel is the row"),
         (
-            (-down, -right),
+            lambda right, down: (down, right),
+            "the two directions are exchanged; the first index of a kernel is the row",
+        ),
+        (
+            lambda right, down: (-down, -right),
             "both the directions and their signs are exchanged; the first index is the row, and a "
             "pixel is fetched from where the 1 is",
         ),
-        ((-right, down), "left and right are exchanged, down is as wanted"),
-        ((right, -down), "up and down are exchanged, right is as wanted"),
+        (lambda right, down: (-right, down), "left and right are exchanged, down is as wanted"),
+        (lambda right, down: (right, -down), "up and down are exchanged, right is as wanted"),
     ]
-    return _said(why for shift, why in known if shift == came)
+    return _said(
+        why
+        for rule, why in known
+        if all(rule(*wanted) == came for wanted, came in elsewhere.items())
+    )
 
 
 @exercise(
@@ -526,6 +538,13 @@ def _wrong_fields(n):
         (fields(add=3, first=4), "a kernel of 3 adds 2 steps, for it overlaps what was there", 1),
         (fields(add=1, first=2), "a kernel of 3 adds 2 steps, one on each side", 1),
         (own, "those are the pixels that each stage *adds*; sum them up", 2),
+        ([4 * n, *own[1:]], "those are the pixels that each stage *adds*; sum them up", 2),
+        ([side**2 for side in fields()], "those are areas; the side was asked for", 1),
+        (
+            [min(side, 32) for side in fields()],
+            "the field does not stop at the image; some of it then lies outside",
+            1,
+        ),
         (fields()[::-1], "the order is reversed; the field grows from stage to stage", 2),
     ]
 
@@ -626,19 +645,21 @@ QUIZ = [
         right=0,
     ),
     Question(
-        "What can a 1 × 1 convolution *not* do?",
+        "After the trained stage 3, the mean of each map names as many digits as all numbers of "
+        "the maps do. What does that say?",
         [
             (
-                "Change the number of channels.",
-                "That is what it is mostly used for.",
+                "Stage 3 has thrown away whatever told the digits apart.",
+                "It names about 97 % of them, more than the raw pixels do.",
             ),
             (
-                "Detect an edge in a grey image.",
-                "An edge is a difference between neighbours, and it sees no neighbours.",
+                "*Where* a feature lies tells nothing new any more.",
+                "*How much* of it there is says it already. After the first convolution the places "
+                "still told a lot.",
             ),
             (
-                "Tell red pixels from green ones.",
-                "Red minus green is a weighted sum of one pixel's channels.",
+                "Three stages do this to any image, with or without training.",
+                "The control says otherwise: untrained, the means stay far behind.",
             ),
         ],
         right=1,

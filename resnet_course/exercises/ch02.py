@@ -59,7 +59,7 @@ def leaky_std(attempt):
         expect(got > 0, f"A standard deviation is positive; for {said} yours is not.")
         if abs(got / wanted - 1) < 1e-3:
             continue
-        why = _near(got, known, 1e-3)
+        why = _near(got, known, 1e-5)
         if why is None:
             fallback(wanted, got, f"slope {a:g} and fan_in {fan_in}")
         raise Mistake(f"The standard deviation is not the wanted one for {said}: {why[0]}.", why[1])
@@ -106,6 +106,21 @@ def _wrong_stds(a, n):
             math.sqrt(2 / n + a * a),
             "the slope's square was added outside the fraction; brackets are missing",
             2,
+        ),
+        (
+            math.sqrt((1 + a * a) / (2 * n)),
+            "the share that gets through must stand below the line, not above",
+            2,
+        ),
+        (
+            math.sqrt(1 / ((0.5 + a * a) * n)),
+            "the one half counts for both terms; it is forgotten in that of the slope",
+            2,
+        ),
+        (
+            math.sqrt(1 / (((1 + a * a) / 2 - (1 - a) ** 2 / (2 * math.pi)) * n)),
+            "that takes the mean away first, as BN does; here the mean square counts",
+            1,
         ),
         (
             math.sqrt(6 / ((1 + a * a) * n)),
@@ -189,6 +204,11 @@ def _wrong_variances(out, inputs, height, width):
             "that is the mean of fan_in and fan_out, which Glorot and Bengio take",
             1,
         ),
+        (
+            2 / (fan_in + out * height * width),
+            "that is Glorot and Bengio's variance, from both fans and without ReLU's 2",
+            1,
+        ),
         (wanted**2, "2 / fan_in was used as the standard deviation; it is the variance", 2),
         (math.sqrt(wanted), "the root was taken twice", 2),
         (1 / wanted, "it was divided by the standard deviation, not multiplied", 2),
@@ -206,6 +226,10 @@ def predict_padding(attempt, measured):
     side = "smaller" if measured < guess else "larger"
     facts = f"On 2 × 2 maps the measured factor is {side} than {guess:.3g}"
     expect(guess > 0, f"A ratio of two sizes is positive, got {guess:g}.")
+    expect(
+        guess < 3,
+        f"{facts}. If that is per cent, divide it by 100: a factor was asked for.",
+    )
     expect(guess < 1.03, f"{facts}: zeros can only take away from the sum, not add.", 1)
     known = [
         (guess > 0.97, "it assumes that all nine inputs are there", 1),
@@ -221,6 +245,9 @@ def predict_padding(attempt, measured):
             2,
         ),
     ]
+    known.append(
+        (abs(guess - math.sqrt(2 / 3)) < 0.002, "that is the root of the root mean square", 2)
+    )
     known += [
         (abs(guess - inside / 9) < 0.012, f"as a mean square, that is {inside} of nine places", 1)
         for inside in (1, 2, 3, 5, 7, 8)
@@ -531,6 +558,15 @@ def _sample(activation, count=200_000):
     return x.detach().float(), slope.float()
 
 
+def _exact_growth(activation):
+    """The factor from evenly spaced quantiles of the normal distribution: no chance in it."""
+    places = (torch.arange(100_000, dtype=torch.double) + 0.5) / 100_000
+    y = (math.sqrt(2) * torch.erfinv(2 * places - 1)).requires_grad_()
+    x = activation(y)
+    (slope,) = torch.autograd.grad(x.sum(), y)
+    return math.sqrt(slope.square().mean().item() / x.var().item())
+
+
 def _bent(y, low, high, shift):
     """A kinked line that is nobody's name: slopes `low` and `high`, moved up by `shift`."""
     return F.relu(y) * high - F.relu(-y) * low + shift
@@ -555,7 +591,6 @@ def _clear_sample():
 )
 def growth(attempt):
     """A function: (outputs, slopes at random places) -> gradient's factor per layer with BN."""
-    found = {}
     first = _clear_sample()
     for name in ("a kinked line", *ACTIVATIONS):
         drawn = name in ACTIVATIONS
@@ -568,7 +603,7 @@ def growth(attempt):
             if why is None:
                 fallback(wanted, got, f"the factor of {name}", 1)
             raise Mistake(f"The factor of {name} is not the wanted one: {why[0]}.", why[1])
-        found[name] = wanted
+    found = {name: _exact_growth(activation) for name, activation in ACTIVATIONS.items()}
     named = sorted(ACTIVATIONS, key=found.get)
     listed = ", ".join(f"{name} {found[name]:.2f}" for name in named)
     return f"from the calmest to the wildest: {listed}. None is below 1."
@@ -610,6 +645,11 @@ def _wrong_growth(x, slope, wanted):
         (square, "that is the squared slope alone; BN's division is missing", 1),
         (1 / x.std().item(), "that is BN's division alone; the slope is missing", 1),
         (1 / variance, "that is BN's division alone, squared; the slope is missing", 1),
+        (
+            math.sqrt(square / x.std().item()),
+            "under the root belongs the variance of x, not its standard deviation",
+            2,
+        ),
         (square / x.std().item(), "the slopes are squared, but no root is taken of them", 2),
         (math.sqrt(square) / variance, "divide by the standard deviation of x", 2),
         (math.sqrt(0.5 / variance), "the one half is ReLU's own: a mean that differs here", 2),
@@ -628,18 +668,18 @@ def _wrong_growth(x, slope, wanted):
 QUIZ = [
     Question(
         "In a sigmoid network with 20 layers, PyTorch's default weights and no BN, all activations "
-        "are near 0.5, in every layer. Does the signal get through?",
+        "are near 0.5, in every layer. Is the signal lost?",
         [
             (
-                "Yes: the activations neither vanish nor explode.",
+                "No: the activations neither vanish nor explode.",
                 "Their *size* does not. But what differs between the images has vanished.",
             ),
             (
-                "No: each unit says the same for every image.",
+                "Yes: each unit says the same for every image.",
                 "A signal is what differs. Here a constant goes through the network.",
             ),
             (
-                "No: activations should be larger than 1.",
+                "Yes: activations have to be larger than 1 to get through.",
                 "Their size alone says little; their differences carry the information.",
             ),
         ],
@@ -666,20 +706,22 @@ QUIZ = [
         right=2,
     ),
     Question(
-        "In a deep network the first layer's gradient has the norm 0.000000001. Does "
-        "`clip_grad_norm_(parameters, 1.0)` help?",
+        "Fifty layers with BN and ReLU stay at guessing. With a slope of 0.5 for negative values, "
+        "and nothing else changed, they learn. What does this experiment show?",
         [
             (
-                "No: it only shortens, and all by the same factor.",
-                "Clipping is against gradients that are too long. It never lengthens one.",
+                "The slope decides here. By which of its effects, it does not say.",
+                "One thing was changed, and it changes the gradients and the forward signal.",
             ),
             (
-                "Yes: it brings every layer's gradient to norm 1.",
-                "It looks at one norm, of all gradients together, and only if that is above 1.",
+                "The growing gradients were what kept these networks from learning.",
+                "It fits. But the slope changes how the signal is spread over the images, too, and "
+                "softplus, with a factor near tanh's, does not learn.",
             ),
             (
-                "Yes, provided that the limit is set large enough.",
-                "With a larger limit it does even less.",
+                "With the right activation function, deep networks need no shortcuts.",
+                "Fifty linear layers learned to name digits for 40 updates. That is a long way from "
+                "all deep networks.",
             ),
         ],
         right=0,
@@ -719,7 +761,7 @@ QUIZ = [
                 "factor comes out above 1.",
             ),
             (
-                "It no longer vanishes. It grows by 1.2 per layer towards the input.",
+                "It vanishes no longer, and grows by 1.2 per layer.",
                 "The weights' size cancels. What remains is ReLU's own factor, for any "
                 "initialization.",
             ),
