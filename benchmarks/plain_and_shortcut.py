@@ -81,7 +81,7 @@ SLOPES += [Variant("plain-56", beta=beta) for beta in (1.0, 2.0)]
 SLOPES += [Variant("plain-110", slope=slope) for slope in (0.0, 0.5, 0.8)]
 SLOPES += [Variant("plain-110", beta=1.0), Variant("residual-110", shortcut="A")]
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-ADAM = [Variant(net, optimizer="Adam", lr=lr) for net in ("plain-20", "plain-56") for lr in RATES]
+ADAM = [Variant(net, optimizer="Adam", lr=lr) for net in ("plain-56", "plain-20") for lr in RATES]
 OTHERS = [Variant("residual-56", shortcut=shortcut) for shortcut in SHORTCUTS]
 OTHERS += [Variant("residual-56", slope=0.5, shortcut=s) for s in ("A + batch norm", "C")]
 GROUPS = {"slope": SLOPES, "adam": ADAM, "shortcut": OTHERS}
@@ -218,12 +218,13 @@ def main():
     if options.quick:
         variants, epochs, seeds = variants[:1] + variants[-1:], 1, 1
     runs = []
-    for variant in variants:
-        for seed in range(seeds):
+    for seed in range(seeds):  # outermost: whoever stops it early has all variants
+        for variant in variants:
             runs.append(record(options.group, variant, seed, digits, epochs))
             show(runs[-1])
+            if options.json:
+                logs.write_runs(options.json, sorted(runs, key=lambda run: run["name"]))
     if options.json:
-        logs.write_runs(options.json, runs)
         print(f"written: {options.json}")
 
 

@@ -1,13 +1,26 @@
 """Chapter 04, residual blocks: checks and quiz."""
 
 import copy
+import random
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from resnet_course import resnet
-from resnet_course.teaching.check import call, close, exercise, expect, number, show, tensor
+from resnet_course.teaching.check import (
+    call,
+    close,
+    differing,
+    exercise,
+    expect,
+    fallback,
+    gradients,
+    number,
+    row,
+    show,
+    tensor,
+)
 from resnet_course.teaching.quiz import Question
 
 
@@ -47,30 +60,73 @@ def _closest(out, variants, otherwise):
     "4.1",
     expects="a function of block and x",
     right="your forward equals the package's bottleneck with identity and projection shortcuts, in "
-    "training and in evaluation mode.",
+    "training and in evaluation mode: in what comes out, in the running statistics, and in the "
+    "gradients of x and of every parameter.",
 )
 def complete_bottleneck(attempt):
     """A function: (block, x) -> what `resnet.Bottleneck.forward` computes."""
-    for arguments, said in [
-        ((8, 2, 1, resnet.option_c), "a projection that keeps the shape"),
-        ((8, 2, 1), "an identity shortcut"),
-        ((6, 3, 2), "a projection with stride 2"),
+    width = random.randint(2, 4)
+    for arguments, side, said in [
+        ((8, 2, 1, resnet.option_c), 6, "a projection that keeps the shape"),
+        ((4 * width, width, 1), random.randint(5, 8), "an identity shortcut"),
+        ((width + 3, width, 2), random.randint(5, 8), "a projection with stride 2"),
     ]:
         for training in (True, False):
             block = _lively(resnet.Bottleneck(*arguments)).train(training)
             block.relu.inplace = True  # as in torchvision
-            x = torch.randn(4, arguments[0], 6, 6, dtype=torch.double)
-            kept = x.clone()
-            wanted = copy.deepcopy(block)(x)
-            out = _result(attempt, copy.deepcopy(block), x, wanted.shape, f"the block with {said}")
+            leaf = torch.randn(4, arguments[0], side, side, dtype=torch.double, requires_grad=True)
+            x = leaf * 1.0  # not a leaf: in-place operations are allowed, as between two blocks
+            kept, own, meant = x.detach().clone(), copy.deepcopy(block), copy.deepcopy(block)
+            wanted = meant(leaf)
+            out = _result(attempt, own, x, wanted.shape, f"the block with {said}")
             expect(
-                torch.equal(x, kept),
+                torch.equal(x.detach(), kept),
                 "The block overwrote its own input, which the shortcut and others still need.",
                 2,
             )
-            if not close(out.detach(), wanted.detach(), 1e-8):
-                reason, hint = _why_forward(out, copy.deepcopy(block), x)
-                expect(False, f"With {said}, the output is not the block's: {reason}.", hint)
+            if not close(out, wanted, 1e-8):
+                reason, hint = _why_forward(out, copy.deepcopy(block), kept)
+                start = f"With {said}, the output is not the block's"
+                expect(reason is None, f"{start}: {reason}.", hint)
+                fallback(wanted, out, f"the output of the block with {said}", 1)
+            _same_learning(out, wanted, own, meant, leaf)
+
+
+def _same_learning(out, wanted, own, meant, leaf):
+    """The gradients of x and of every parameter, and the state that is left, agree."""
+    factors = torch.randn_like(wanted)
+    things = [{"x": leaf, **dict(block.named_parameters())} for block in (own, meant)]
+    got, right = gradients(out, things[0], factors), gradients(wanted, things[1], factors)
+    missing = [name for name in right if right[name] is not None and got[name] is None]
+    expect(
+        not missing,
+        f"The output is right, but no gradient arrives at {_some(missing)}: leave out `detach`, "
+        "`.data` and `no_grad`.",
+        2,
+    )
+    name = differing(got, right, 1e-6)
+    expect(
+        name is None,
+        f"The output is right, but the gradient of `{name}` is not: `detach` or `.data` cuts one "
+        "of the two paths.",
+        2,
+    )
+    old, new = meant.state_dict(), own.state_dict()
+    name = differing(
+        {n: value.double() for n, value in new.items()},
+        {n: value.double() for n, value in old.items()},
+        1e-6,
+    )
+    expect(
+        name is None,
+        f"The output is right, but `{name}` is another afterwards: every layer runs once, and its "
+        "weights stay.",
+        2,
+    )
+
+
+def _some(names):
+    return ", ".join(f"`{name}`" for name in names[:3]) + " and others" * (len(names) > 3)
 
 
 def _why_forward(out, block, x):
@@ -96,27 +152,47 @@ def _why_forward(out, block, x):
         (relu(c3(relu(b2(c2(one)))) + shortcut), ("`bn3` is missing", 1)),
         (relu(c3(relu(c2(relu(c1(x))))) + shortcut), ("the batch norms are missing", 1)),
     ]
+    swapped = relu(b3(c3(b2(relu(c2(b1(relu(c1(x)))))))) + shortcut)
+    first = relu(x)
+    inner = relu(b2(c2(relu(b1(c1(first))))))
+    variants += [
+        (swapped, ("each ReLU stands before its batch norm; it comes after it", 1)),
+        (f * shortcut, ("the two paths were multiplied, and not added", 2)),
+        (relu(f * shortcut), ("the two paths were multiplied, and not added", 2)),
+        (relu(f - shortcut), ("the shortcut was subtracted", 2)),
+        (
+            relu(b3(c3(inner)) + block.downsample(first)),
+            ("a ReLU before the first convolution came in, on both paths", 1),
+        ),
+        (
+            relu(b3(c3(inner)) + shortcut),
+            ("a ReLU before the first convolution came in", 1),
+        ),
+    ]
+    if c1.in_channels == c3.out_channels:
+        again = "the shortcut got the main path's output; keep x under its own name"
+        variants.append((relu(f + block.downsample(f)), (again, 2)))
+        variants.append((relu(b3(c3(relu(b1(c2(one))))) + shortcut), ("`bn1` ran twice", 1)))
     if x.shape == f.shape:
         skipped = "x itself was added; the projection in `downsample` was skipped"
         variants.insert(0, (relu(f + x), (skipped, 2)))
-    otherwise = "something is missing or in another place; follow the diagram arrow by arrow"
-    return _closest(out, variants, (otherwise, 1))
+    return _closest(out, variants, (None, 1))
 
 
 @exercise(
     "4.2",
     expects="a function of x, out_channels and stride",
-    right="your shortcut agreed on even and odd sides, strides 1, 2 and 3, and lets the gradient "
-    "through; it has no parameters.",
+    right="your shortcut agreed on even and odd sides and strides 1, 2 and 3, and the gradient "
+    "that flows back through it is that of a copy.",
 )
 def pad_shortcut(attempt):
     """A function: (x, out_channels, stride) -> every `stride`-th pixel, zeros behind."""
     for channels, height, width, out_channels, stride in [
         (4, 8, 8, 8, 2),
         (2, 7, 9, 5, 2),
-        (3, 6, 6, 4, 1),
-        (2, 10, 10, 6, 3),
-        (3, 6, 6, 3, 2),
+        (random.randint(2, 5), 6, 6, 7, 1),
+        (2, random.choice([10, 11]), 12, 6, 3),
+        (3, 6, random.choice([6, 10]), 3, 2),
     ]:
         x = torch.randn(2, channels, height, width, dtype=torch.double, requires_grad=True)
         out = call(attempt, x, out_channels, stride, hint=1)
@@ -125,11 +201,13 @@ def pad_shortcut(attempt):
         wanted = F.pad(picked, (0, 0, 0, 0, 0, missing))
         what = f"{channels} channels of {height} × {width}, {out_channels} wanted, stride {stride}"
         if isinstance(out, torch.Tensor) and out.shape != wanted.shape:
-            _judge_shape(tuple(out.shape), tuple(wanted.shape), tuple(x.shape), what)
+            _judge_shape(tuple(out.shape), tuple(wanted.shape), tuple(x.shape), stride)
         tensor(out, wanted.shape, what, 2)
         if not close(out.detach(), wanted.detach(), 1e-6):
             reason, hint = _why_padded(out, x, out_channels, stride)
-            expect(False, f"For {what}, the shape is right but not the numbers: {reason}.", hint)
+            start = f"With stride {stride}, the shape is right but not the numbers"
+            expect(reason is None, f"{start}: {reason}.", hint)
+            fallback(wanted, out, what, hint)
         expect(
             out.requires_grad,
             "No gradient flows back through your shortcut: `detach`, `.data` or `no_grad` cut it.",
@@ -140,24 +218,30 @@ def pad_shortcut(attempt):
         expect(close(gradient, right), "The gradient that flows back is not that of a copy.", 2)
 
 
-def _judge_shape(got, wanted, came, what):
-    reason, hint = "compare it axis by axis: images, channels, height, width", 2
+def _judge_shape(got, wanted, came, stride):
+    reason, hint = None, 2
+    steps = [tuple(-(-side // step) for side in came[2:]) for step in (1, 2, 3)]
     if len(got) != 4:
         reason, hint = "keep the four axes: images, channels, height, width", 1
     elif got[2:] == came[2:] and wanted[2:] != came[2:]:
-        reason, hint = "height and width have not changed; take every stride-th pixel", 1
+        reason, hint = "height and width have not changed; take every `stride`-th pixel", 1
     elif got[1] == came[1] and got[2:] == wanted[2:]:
         reason, hint = "the channels of zeros are missing", 2
     elif got[1] == came[1] + wanted[1] and got[2:] == wanted[2:]:
         reason, hint = "only the *missing* channels are to be added, not `out_channels` more", 2
+    elif got[0] != came[0]:
+        reason, hint = "the number of images has changed; the step is for height and width", 1
     elif got[1] == wanted[1] and (got[2] != wanted[2]) != (got[3] != wanted[3]):
         reason, hint = "one of height and width has the wrong length; both take the step", 1
-    elif got[1] == wanted[1] and got[2] < wanted[2]:
-        reason, hint = "a side of 7 has *four* pixels at stride 2: 0, 2, 4 and 6", 1
+    elif got[1] == wanted[1] and got[2:] in steps:
+        reason, hint = "the step is that of another stride; use the one that is given", 1
+    elif got[1] == wanted[1] and got[2:] == tuple(side // stride for side in came[2:]):
+        reason, hint = "the last pixel is lost where a side is odd: rows 0, 2, 4 *and* 6 of 7", 1
     elif got[1] == came[1] and got[2:] != wanted[2:]:
         reason, hint = "the zeros went to the edge of the image instead of the channels", 2
-    raise_for = f"For {what}, expected shape {wanted}, got {got}: {reason}."
-    expect(False, raise_for, hint)
+    start = f"With stride {stride}, expected shape {wanted}, got {got}"
+    expect(reason is None, f"{start}: {reason}.", hint)
+    fallback(wanted, got, f"the shape with stride {stride}", hint)
 
 
 def _why_padded(out, x, out_channels, stride):
@@ -191,7 +275,8 @@ def _why_padded(out, x, out_channels, stride):
     old, new = out[:, : x.shape[1]], out[:, x.shape[1] :]
     if close(old.detach(), picked.detach(), 1e-6) and new.detach().any():
         return "the new channels must hold zeros, and nothing else", 2
-    return _closest(out, variants, ("the old channels must come first, unchanged", 1))
+    variants.append((2 * behind(picked), ("every number is twice what it should be", 1)))
+    return _closest(out, variants, (None, 1))
 
 
 @exercise(
@@ -208,13 +293,14 @@ def make_them_agree(attempt):
         settings = attempt[name]
         four = isinstance(settings, tuple | list) and len(settings) == 4
         expect(four, f'Expected four numbers for "{name}", got {show(settings)}.')
-        whole = [number(n, f'"{name}"') for n in settings]
+        whole = row(settings, 4, f'"{name}"')
         expect(
             all(n == int(n) and n < 10_000 for n in whole) and min(whole) >= 0 and 0 not in
             (whole[0], whole[1], whole[3]),
             f'Expected whole, positive numbers for "{name}" (padding may be 0), got {settings}.',
         )  # fmt: skip
         kernel, stride, padding, channels = map(int, whole)
+        _judge_order(name, wanted, whole)
         if name == "first":
             expect(
                 kernel == 1 and padding == 0,
@@ -227,6 +313,19 @@ def make_them_agree(attempt):
         facts = f'"{name}": the main path gives {wanted}, your shortcut {(channels, side, side)}'
         reason, hint = _why_disagree(name, kernel, stride, padding, channels, side)
         expect((channels, side, side) == wanted, f"{facts}: {reason}.", hint)
+
+
+def _judge_order(name, wanted, whole):
+    """The right numbers in another order: (kernel, stride, padding, channels) is asked for."""
+    right = {"first": [1, 4, 0, 48], "second": [3, 1, 0, 96]}[name]
+    other = sorted(whole) == sorted(right) and whole != right
+    kernel, stride, padding, channels = map(int, whole)
+    fits = (30 + 2 * padding - kernel) // stride + 1 == wanted[1] and channels == wanted[0]
+    expect(
+        not other or fits,
+        f'The numbers for "{name}" are the right ones in another order: kernel size, stride, '
+        "padding, output channels.",
+    )
 
 
 def _why_disagree(name, kernel, stride, padding, channels, side):
@@ -242,9 +341,11 @@ def _why_disagree(name, kernel, stride, padding, channels, side):
         return "a 1 × 1 kernel loses no pixels, and two are lost on the main path", 2
     if name == "second" and side == 30:
         return "padding keeps the two pixels that the main path loses", 2
-    if side in (8, 28):
+    if side == {"first": 8, "second": 28}[name]:
         return "height and width fit, the channels do not", 1
-    return "put your numbers into the formula for the output side", 1
+    if channels == {"first": 48, "second": 96}[name]:
+        return "the channels fit, height and width do not", 1
+    return "neither the channels nor height and width fit", 1
 
 
 @exercise(
@@ -254,21 +355,26 @@ def _why_disagree(name, kernel, stride, padding, channels, side):
 )
 def count_bottleneck(attempt):
     """A function: (in_channels, channels, stride) -> parameters of a bottleneck with option B."""
-    width = int(torch.randint(3, 30, ()))
+    width = random.randint(5, 30)
     for in_channels, channels, stride in [
-        (64, 64, 1),  # with a projection first: it tells more mistakes apart
+        (96, 64, 1),  # with a projection first: it tells more mistakes apart
+        (256, 64, 2),
         (256, 64, 1),
-        (512, 128, 2),
-        (256, 128, 2),
+        (64, 64, 1),
         (4 * width, width, 1),
         (width + 1, width, 1),
+        (2 * width, width, random.choice([2, 3])),
     ]:
         block = resnet.Bottleneck(in_channels, channels, stride)
         wanted = sum(p.numel() for p in block.parameters())
         what = f"in_channels {in_channels}, channels {channels}, stride {stride}"
         got = number(call(attempt, in_channels, channels, stride), f"the count for {what}")
         reason, hint = _why_count(got, in_channels, channels, stride)
-        expect(got == wanted, f"For {what}: expected {wanted:,}, got {got:,.0f}: {reason}.", hint)
+        right = got == wanted
+        figures = f"For {what}: expected {wanted:,}, got {got:,.0f}"
+        expect(right or reason is None, f"{figures}: {reason}.", hint)
+        if not right:
+            fallback(wanted, got, f"the count for {what}", 1)
 
 
 def _why_count(got, i, c, stride):
@@ -312,7 +418,7 @@ def _why_count(got, i, c, stride):
     ]:
         if got == value and value != total:
             return reason, hint
-    return "add up three convolutions, three batch norms, and the shortcut's if it has any", 1
+    return None, 1
 
 
 class _ReluFirst(nn.Module):
@@ -334,8 +440,8 @@ class _ReluFirst(nn.Module):
 @exercise(
     "4.5",
     expects="a function of block and x",
-    right="the shortcut carries x itself, the caller's x is untouched, and the gradients agree, "
-    "with the in-place ReLU still in the block.",
+    right="the shortcut carries x itself, the caller's x is untouched, and the gradients of x and "
+    "of every parameter agree, with the in-place ReLU still in the block.",
 )
 def mended_forward(attempt):
     """A function: (block, x) -> the output of `_ReluFirst`, with x left as it was."""
@@ -344,7 +450,8 @@ def mended_forward(attempt):
         leaf = torch.randn(4, 3, 6, 6, dtype=torch.double, requires_grad=True)
         x = leaf * 1.0  # not a leaf: in-place operations are allowed, as between two blocks
         kept, own = x.detach().clone(), copy.deepcopy(block)
-        wanted = copy.deepcopy(block)(leaf)
+        meant = copy.deepcopy(block)
+        wanted = meant(leaf)
         out = _result(attempt, own, x, wanted.shape, "the output")
         right = close(out.detach(), wanted.detach(), 1e-8)
         if not torch.equal(x.detach(), kept):
@@ -362,16 +469,10 @@ def mended_forward(attempt):
         )
         if not right:
             reason, hint = _why_not_mended(out, copy.deepcopy(block), kept)
-            expect(False, f"x is untouched, but the output is not as meant: {reason}.", hint)
-        weights = torch.randn_like(wanted)
-        (gradient,) = torch.autograd.grad((out * weights).sum(), leaf, allow_unused=True)
-        (meant,) = torch.autograd.grad((wanted * weights).sum(), leaf)
-        expect(
-            gradient is not None and close(gradient, meant, 1e-6),
-            "The output is right, but the gradient is not: copy with `clone()` alone, `detach` "
-            "cuts one of the two paths.",
-            2,
-        )
+            start = "x is untouched, but the output is not as meant"
+            expect(reason is None, f"{start}: {reason}.", hint)
+            fallback(wanted, out, "the output", hint)
+        _same_learning(out, wanted, own, meant, leaf)
 
 
 def _why_not_mended(out, block, x):
@@ -383,6 +484,7 @@ def _why_not_mended(out, block, x):
         [
             (f + torch.relu(x), ("the shortcut still adds relu(x), not x", 2)),
             (f, ("the shortcut is missing", 2)),
+            (f - x, ("the shortcut was subtracted", 2)),
             (linear + x, ("the first ReLU is gone; it belongs there, on a copy", 2)),
             (
                 torch.relu(f + x),
@@ -397,7 +499,7 @@ def _why_not_mended(out, block, x):
                 ("that is the original order, with the ReLU at the end; here it comes first", 2),
             ),
         ],
-        ("keep every operation and its place, only give the first ReLU something else", 2),
+        (None, 2),
     )
 
 
@@ -453,7 +555,7 @@ QUIZ = [
         "A residual block should give back its input. What must its main path compute?",
         [
             (
-                "The identity: a 1 in the centre of each kernel.",
+                "The identity: a 1 in the centre of each kernel, from each channel to itself.",
                 "A *plain* block needs that. Here the identity comes from the shortcut.",
             ),
             ("Zero, at every position.", "Then the sum is x, and x went through unchanged."),
@@ -476,45 +578,47 @@ QUIZ = [
                 "Height and width fit, but 64 channels cannot be added to 128.",
             ),
             (
-                "The identity: PyTorch fills up what is missing.",
+                "The identity, since PyTorch fills up the channels and pixels that are missing.",
                 "Only an axis of length 1 is broadcast. Everything else is an error.",
             ),
         ],
         right=0,
     ),
     Question(
-        "Residual-56 with option C learned the digits slowly. What does it lack that option A has?",
+        "Residual-56 with option C learned the digits slowly. Which change did about as much harm "
+        "alone?",
         [
             (
-                "Enough parameters to fit the digits.",
-                "It has more of them than with option A.",
+                "Convolutions on the shortcut, started as the identity, that are free to learn.",
+                "Without batch norm these stayed below 1 % error: learning is not what harms.",
             ),
             (
-                "A second path around each block's main path.",
-                "Every block has one, its projection.",
+                "More parameters than the digits need.",
+                "The identity with a batch norm has hardly any more, and fails; the convolutions "
+                "that start as the identity have as many as C, and learn.",
             ),
             (
-                "The identity around most of its blocks.",
-                "27 learned maps, each with a batch norm, take its place. That is certain; how "
-                "they slow down learning is less so.",
+                "A batch norm on an exact identity.",
+                "It takes away that x grows, and with it that each block is a small correction.",
             ),
         ],
         right=2,
     ),
     Question(
-        "Which sentence is true of the paper's block?",
+        "The same target for a plain and a residual block with the same layers: 1 − x. Does the "
+        "residual block learn it faster?",
         [
             (
-                "Its shortcut guarantees that gradients do not vanish.",
-                "The ReLU after the addition closes the path wherever the output is 0.",
+                "Yes: the gradient has a second way, so any target is learned faster.",
+                "Measured, it was the slower of the two.",
             ),
             (
-                "The gradient for x is the part through F plus the part past F.",
-                "That is the chain rule for a sum. How large the parts are must be measured.",
+                "No: it must first cancel the x that it was given.",
+                "The shortcut is a guess about what blocks have to do. Here the guess is wrong.",
             ),
             (
-                "The gradient for x is 1, whatever the weights of F are.",
-                "It is the gradient that comes from above, times (1 + F′).",
+                "Neither can learn it, because what a ReLU gives out is never negative.",
+                "1 − x is not negative either, for x between 0 and 1.",
             ),
         ],
         right=1,
@@ -523,18 +627,18 @@ QUIZ = [
         "Zero-γ sets which numbers to zero?",
         [
             (
-                "All weights of the block, so that F = 0.",
-                "F would be 0, but so would the gradients of the convolutions and of every γ.",
+                "γ of the last batch norm.",
+                "F is 0, and γ itself gets a gradient, since something alive stands before it.",
             ),
             (
                 "γ of the first batch norm.",
                 "F would be 0 too, and the block would be dead behind it: see exercise 4.6.",
             ),
             (
-                "γ of the last batch norm.",
-                "F is 0, and γ itself gets a gradient, since something alive stands before it.",
+                "All weights of the block, so that F = 0.",
+                "F would be 0, but so would the gradients of the convolutions and of every γ.",
             ),
         ],
-        right=2,
+        right=0,
     ),
 ]

@@ -69,6 +69,38 @@ def forgets_return(block, x):
     bottleneck(block, x)
 
 
+def norm_after_relu(block, x):
+    out = block.bn2(block.relu(block.conv2(block.bn1(block.relu(block.conv1(x))))))
+    return block.relu(block.bn3(block.conv3(out)) + block.downsample(x))
+
+
+def everything_named_x(block, x):
+    x = block.relu(block.bn1(block.conv1(x)))
+    x = block.bn3(block.conv3(block.relu(block.bn2(block.conv2(x)))))
+    return block.relu(x + block.downsample(x))
+
+
+def bn1_twice(block, x):
+    out = block.relu(block.bn1(block.conv1(x)))
+    out = block.bn3(block.conv3(block.relu(block.bn1(block.conv2(out)))))
+    return block.relu(out + block.downsample(x))
+
+
+def relu_first(block, x):
+    return bottleneck(block, torch.relu(x))
+
+
+def runs_twice(block, x):
+    bottleneck(block, x)
+    return bottleneck(block, x)
+
+
+def first_weight_cut_off(block, x):
+    first = F.conv2d(x, block.conv1.weight.detach())
+    out = block.relu(block.bn2(block.conv2(block.relu(block.bn1(first)))))
+    return block.relu(block.bn3(block.conv3(out)) + block.downsample(x))
+
+
 # 4.2
 
 
@@ -169,6 +201,10 @@ def detached(block, x):
     return block.bn2(block.conv2(block.relu(out))) + x
 
 
+def detached_shortcut(block, x):
+    return mended(block, x) - x + x.detach()
+
+
 def no_first_relu(block, x):
     return block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x))))) + x
 
@@ -208,7 +244,16 @@ BANKS = {
                 lambda b, x: bottleneck(b, x, add=lambda f, s: f + torch.relu(s)),
                 "a ReLU of its own",
             ),
-            (lambda b, x: bottleneck(b, x, add=lambda f, s: f - s), "arrow by arrow"),
+            (lambda b, x: bottleneck(b, x, add=lambda f, s: f - s), "was subtracted"),
+            (lambda b, x: bottleneck(b, x, add=lambda f, s: f * s), "multiplied, and not added"),
+            (lambda b, x: bottleneck(b, x, add=lambda f, s: f + s.detach()), "arrives at `downsample"),
+            (lambda b, x: bottleneck(b, x, add=lambda f, s: f + 3 * s), "where the gap is"),
+            (first_weight_cut_off, "arrives at `conv1.weight`"),
+            (norm_after_relu, "before its batch norm"),
+            (everything_named_x, "under its own name"),
+            (bn1_twice, "`bn1` ran twice"),
+            (relu_first, "came in, on both paths"),
+            (runs_twice, "is another afterwards"),
             (
                 lambda b, x: bottleneck(b, x, add=lambda f, s: torch.cat([f, s], 1)),
                 "Expected shape",
@@ -241,7 +286,7 @@ BANKS = {
                 lambda x, c, s: padded(
                     x[:, :, : x.shape[2] // s * s : s, : x.shape[3] // s * s : s], c, 1
                 ),
-                "*four* pixels",
+                "*and* 6 of 7",
             ),
             (
                 lambda x, c, s: F.pad(x[:, :, ::s, ::s], (0, 0, 0, c - x.shape[1])),
@@ -262,7 +307,10 @@ BANKS = {
             (gradient_doubled, "not that of a copy"),
             (lambda x, c, s: padded(x, c, s)[0], "keep the four axes"),
             (lambda x, c, s: padded(x.mul_(2), c, s), "in-place"),
-            (lambda x, c, s: 2 * padded(x, c, s), "come first, unchanged"),
+            (lambda x, c, s: 2 * padded(x, c, s), "twice what it should be"),
+            (lambda x, c, s: padded(x, c, 2), "that of another stride"),
+            (lambda x, c, s: padded(x[::s], c, s), "number of images has changed"),
+            (lambda x, c, s: 5 * padded(x, c, s), "where the gap is largest"),
         ],
     ),
     "make_them_agree": Bank(
@@ -270,6 +318,7 @@ BANKS = {
             SHORTCUTS,
             {"first": [1, 4, 0, 48], "second": (5, 1, 1, 96)},
             {"first": (1, 4, 0, torch.tensor(48)), "second": (7, 1, 2, 96), "third": None},
+            {"second": (1, 2, 13, 96), "first": (1, 4.0, 0, 48)},
         ],
         wrong=[
             (SHORTCUTS | {"first": (1, 2, 0, 48)}, "halves *twice*"),
@@ -280,7 +329,12 @@ BANKS = {
             (SHORTCUTS | {"second": (3, 1, 0, 24)}, "in the middle of the path"),
             (SHORTCUTS | {"second": (1, 1, 0, 96)}, "loses no pixels"),
             (SHORTCUTS | {"second": (3, 1, 1, 96)}, "padding keeps"),
-            (SHORTCUTS | {"second": (3, 2, 0, 96)}, "formula"),
+            (SHORTCUTS | {"second": (3, 2, 0, 96)}, "the channels fit"),
+            (SHORTCUTS | {"second": (48, 3, 1, 0)}, "whole, positive"),
+            (SHORTCUTS | {"first": (48, 1, 4, 0)}, "whole, positive"),
+            (SHORTCUTS | {"first": (4, 1, 0, 48)}, "in another order"),
+            (SHORTCUTS | {"second": (1, 3, 0, 96)}, "in another order"),
+            (SHORTCUTS | {"second": (5, 3, 0, 50)}, "neither the channels"),
             (SHORTCUTS | {"second": (40, 1, 0, 96)}, "does not fit"),
             (SHORTCUTS | {"second": (3, 1, 96)}, 'for "second", got ('),
             (SHORTCUTS | {"second": (3, 0, 0, 96)}, "whole, positive"),
@@ -289,7 +343,17 @@ BANKS = {
         ],
     ),
     "count_bottleneck": Bank(
-        right=[count, by_building, lambda i, c, s: torch.tensor(count(i, c, s))],
+        right=[
+            count,
+            by_building,
+            lambda i, c, s: torch.tensor(count(i, c, s)),
+            lambda i, c, s: (
+                c * (5 * i + 9 * c + 4 * c + 20)
+                - 4 * i * c
+                + 4 * i * c * (s != 1 or i != 4 * c)
+                - 8 * c * (s == 1 and i == 4 * c)
+            ),
+        ],
         wrong=[
             (lambda i, c, s: count(i, c, s, norm=0, projection=False), "main path alone"),
             (decided_by_stride, "this shape needs one"),
@@ -303,7 +367,7 @@ BANKS = {
             (lambda i, c, s: count(i, c, s, middle=3), "not three"),
             (lambda i, c, s: count(i, c, s, middle=1), "nine times as much"),
             (not_widened, "gives out `4 * channels`"),
-            (lambda i, c, s: 1, "add up three"),
+            (lambda i, c, s: 1, "got 1."),
             (lambda i, c, s: None, "end with `return`"),
             (lambda i, c, s: f"{count(i, c, s):,}", "Expected a number"),
         ],
@@ -326,7 +390,9 @@ BANKS = {
             (lambda block, x: mended(block, x) - x, "the shortcut is missing"),
             (lambda block, x: torch.relu(mended(block, x)), "came in"),
             (lambda block, x: torch.relu(no_first_relu(block, x)), "the original order"),
-            (lambda block, x: 2 * mended(block, x), "keep every operation"),
+            (lambda block, x: 2 * mended(block, x), "where the gap is largest"),
+            (lambda block, x: mended(block, x) - 2 * x, "was subtracted"),
+            (detached_shortcut, "cuts one of the two paths"),
             (lambda block, x: mended(block, x).detach(), "carries no gradient"),
             (lambda block, x: mended(block, x)[:, :1], "Expected shape"),
         ],
