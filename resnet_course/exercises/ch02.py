@@ -720,8 +720,8 @@ QUIZ = [
             ),
             (
                 "With the right activation function, deep networks need no shortcuts.",
-                "The experiment has 40 updates, linear layers and digits. That is a long way from all "
-                "deep networks.",
+                "The experiment has 40 updates, linear layers and digits. That is far from all deep "
+                "networks.",
             ),
         ],
         right=0,
