@@ -720,7 +720,7 @@ QUIZ = [
             ),
             (
                 "With the right activation function, deep networks need no shortcuts.",
-                "The experiment has 40 updates, linear layers and digits. That is far from all deep "
+                "The experiment has 40 updates, linear layers and digits: far from all deep "
                 "networks.",
             ),
         ],
