@@ -1,10 +1,12 @@
+import base64
 import re
 import xml.etree.ElementTree as ElementTree
 
+import matplotlib.style
 import pytest
 import torch
 
-from resnet_course.teaching import plot
+from resnet_course.teaching import plot, still
 
 
 def contrast(a, b):
@@ -35,6 +37,30 @@ def test_html_is_well_formed_and_follows_the_theme():
     assert "currentColor" in html and plot._INK not in html
     assert not re.search(r"(fill|stroke): #(000000|ffffff)", html)
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", html)
+
+
+SHIPPED = [name for name in matplotlib.style.available if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", ["default", *SHIPPED])
+def test_no_style_of_the_reader_changes_a_figure(name):
+    """`plt.style.use("dark_background")` at the top of a notebook made figures black on black."""
+    expected = example()._repr_html_()
+    with matplotlib.style.context(name):
+        assert example()._repr_html_() == expected
+
+
+def test_a_still_picture_for_where_the_drawing_is_dropped():
+    html = example()._repr_html_()
+    (picture,) = re.findall(r'<img class="course-still" alt="([^"]+)"[^>]*base64,([^"]+)"/>', html)
+    assert picture[0] == "Two &quot;curves&quot;"
+    svg = base64.b64decode(picture[1]).decode()
+    assert svg.startswith("<svg") and "currentColor" not in svg
+    ElementTree.fromstring(svg)
+    assert '<div class="course-drawing" hidden="hidden"><svg' in html
+    page = still.without(html)
+    assert "course-still" not in page and still.SHOWN not in page and "hidden" not in page
+    assert page.count("<svg") == html.count("<svg") == 1
 
 
 def test_figures_are_reproducible_and_ids_unique():
