@@ -16,6 +16,20 @@ import sync
 KAGGLE = "https://www.kaggle.com/kernels/welcome?src="
 
 
+def name_the_repository(app, config):
+    """The theme's buttons for Colab need the repository, in the options of the theme itself.
+
+    `repository` and `launch_buttons` of _config.yml do not get there: its `html_theme_options`
+    replace what Jupyter Book makes of them.
+    """
+    if (Path(app.srcdir) / "pyproject.toml").exists() and (repository := sync.addresses()[0]):
+        config.html_theme_options |= {
+            "repository_url": repository,
+            "repository_branch": f"v{sync.version()}",
+            "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        }
+
+
 def label_buttons(app, pagename, templatename, context, doctree):
     """Say what the download is, and add Kaggle beside Colab where a repository is configured."""
     for group in context.get("header_buttons", []):
@@ -69,6 +83,7 @@ def carry_the_package(app, exception):
 
 
 def setup(app):
+    app.connect("config-inited", name_the_repository)
     app.connect("html-page-context", label_buttons, priority=900)
     app.connect("html-page-context", leave_stills_out)
     app.connect("build-finished", carry_the_package)
