@@ -222,7 +222,7 @@ def _wrong_variances(out, inputs, height, width):
 @exercise("2.3", expects="a number, the factor you predict", right="you counted what is there.")
 def predict_padding(attempt, measured):
     """The factor per layer on 2 x 2 maps, predicted, against the measured one."""
-    guess = number(attempt, "the factor")
+    guess = number(attempt, "the factor", unit="fraction")
     side = "smaller" if measured < guess else "larger"
     facts = f"On 2 × 2 maps the measured factor is {side} than {guess:.3g}"
     expect(guess > 0, f"A ratio of two sizes is positive, got {guess:g}.")
