@@ -426,11 +426,11 @@ QUIZ = [
         "Plain-56 has a higher *test* error than plain-20. Does that alone show degradation?",
         [
             (
-                "Yes: deeper is worse, and that is what the word means.",
+                "Yes: deeper is worse.",
                 "Overfitting would look just the same. The *training* error decides.",
             ),
             (
-                "No: look at the training error.",
+                "No: for that one must look at the training error.",
                 "Degradation means that the error on the training images themselves goes up.",
             ),
             (

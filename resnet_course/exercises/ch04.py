@@ -555,7 +555,7 @@ QUIZ = [
         "A residual block should give back its input. What must its main path compute?",
         [
             (
-                "The identity: a 1 in the centre of each kernel, from each channel to itself.",
+                "The identity.",
                 "A *plain* block needs that. Here the identity comes from the shortcut.",
             ),
             ("Zero, at every position.", "Then the sum is x, and x went through unchanged."),
@@ -593,7 +593,7 @@ QUIZ = [
                 "Without batch norm these stayed below 1 % error: learning is not what harms.",
             ),
             (
-                "More parameters than the digits need.",
+                "More parameters.",
                 "The identity with a batch norm has hardly any more, and fails; the convolutions "
                 "that start as the identity have as many as C, and learn.",
             ),
@@ -617,8 +617,8 @@ QUIZ = [
                 "The shortcut is a guess about what blocks have to do. Here the guess is wrong.",
             ),
             (
-                "Neither can learn it, because what a ReLU gives out is never negative.",
-                "1 − x is not negative either, for x between 0 and 1.",
+                "Neither can learn it.",
+                "Both can: 1 − x is not negative for x between 0 and 1, and so passes the last ReLU.",
             ),
         ],
         right=1,
@@ -635,7 +635,7 @@ QUIZ = [
                 "F would be 0 too, and the block would be dead behind it: see exercise 4.6.",
             ),
             (
-                "All weights of the block, so that F = 0.",
+                "All of them.",
                 "F would be 0, but so would the gradients of the convolutions and of every γ.",
             ),
         ],
