@@ -618,7 +618,7 @@ QUIZ = [
             ),
             (
                 "Neither can learn it.",
-                "Both can: 1 − x is not negative for x between 0 and 1, and so passes the last ReLU.",
+                "Both can: for x between 0 and 1 it is not negative, so it passes the last ReLU.",
             ),
         ],
         right=1,
