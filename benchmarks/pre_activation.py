@@ -54,7 +54,7 @@ def build(kind, depth):
 
 def main():
     options = parser(__doc__).parse_args()
-    depths, seeds, epochs = ((8,), 1, 1) if options.quick else ((56, 110), 2, 5)
+    depths, seeds, epochs = ((8,), 1, 1) if options.quick else ((20, 56), 2, 5)
     digits, record = data.digits(), origin(__file__)
     print(describe(record))
     record |= {"data": "digits", "lr": 0.02, "epochs": epochs, "runs": []}
