@@ -13,8 +13,11 @@ from resnet_course.teaching.check import (
     Mistake,
     call,
     close,
+    differing,
     exercise,
     expect,
+    fallback,
+    judge,
     number,
     show,
     tensor,
@@ -25,48 +28,60 @@ from resnet_course.teaching.quiz import Question
 @exercise(
     "7.1",
     expects="a function of network, optimizer, images and labels",
-    right="after four updates, with momentum and batch norm, your weights and losses are those "
-    "of the chapter's loop.",
+    right="after four updates, with momentum and batch norm, your weights, running statistics and "
+    "losses are those of the chapter's loop.",
 )
 def update_step(attempt):
     """A function: (network, optimizer, images, labels) -> the loss of the batch, a number."""
     expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
-    theirs, seen, losses = _small_network(), [], []
-    start = copy.deepcopy(theirs)
+    classes, count = random.randrange(4, 7), random.randrange(12, 20)
+    settings = {"lr": random.uniform(0.2, 0.5), "momentum": random.uniform(0.7, 0.9)}
+    theirs, losses = _small_network(classes), []
     ours = {name: copy.deepcopy(theirs) for name in STEPS}
-    rates = {name: _sgd(network) for name, network in ours.items()}
-    optimizer = _sgd(theirs)
-    theirs[1].weight.register_hook(lambda gradient: seen.append("backward"))
-    optimizer.register_step_pre_hook(lambda *_: seen.append("step"))
+    rates = {name: torch.optim.SGD(net.parameters(), **settings) for name, net in ours.items()}
+    optimizer = torch.optim.SGD(theirs.parameters(), **settings)
+    watch = Watch(theirs, optimizer)
     for _ in range(4):
-        images, labels = torch.randn(16, 1, 4, 4) + 1, torch.randint(5, (16,))
+        images, labels = torch.randn(count, 1, 4, 4) + 1, torch.randint(classes, (count,))
         before = _loss(theirs, images, labels)
-        seen.clear()
-        got = _loss_as_number(attempt(theirs, optimizer, images, labels), seen)
+        got = attempt(theirs, optimizer, images, labels)
         losses.append((got, before, _loss(theirs, images, labels)))
         for name, step in STEPS.items():
             step(ours[name], rates[name], images, labels)
-    _judge_weights(theirs, {**ours, "nothing": start})
+    _judge_weights(theirs, ours, watch)
     for got, before, after in losses:
-        expect(
-            abs(got - before) < 1e-3 * max(1.0, before),
-            f"The weights are right, the loss is not: expected {before:.4g}, got {got:.4g}; "
-            + (
-                "that is the loss *after* the update, which costs a second forward pass."
-                if abs(got - after) < 1e-3
-                else "that is the sum over the batch of 16; return the mean."
-                if abs(got / 16 - before) < 1e-3 * max(1.0, before)
-                else "return the loss whose gradient you took."
-            ),
-        )
+        got = _as_number(got)
+        known = [
+            (after, "that is the loss *after* the update, which costs a second forward pass"),
+            (before * count, "that is the sum over the batch; return the mean"),
+            (before / count, "`cross_entropy` is a mean already, and was divided once more"),
+        ]
+        judge(got, before, "the loss (the weights are right)", known, tolerance=1e-3)
 
 
-def _small_network():
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 5))
+def _small_network(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
 
 
-def _sgd(network):
-    return torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9)
+class Watch:
+    """Counts backward passes and steps, and notes what a step found in the gradients."""
+
+    def __init__(self, network, optimizer):
+        self.network, self.backward, self.step = network, 0, 0
+        self.last, self.empty, self.first = None, 0, None
+        network[1].weight.register_hook(self.note_backward)
+        optimizer.register_step_pre_hook(self.note_step)
+
+    def note_backward(self, gradient):
+        self.backward += 1
+        self.first = self.first or "backward"
+        self.last = "backward"
+
+    def note_step(self, *_):
+        self.step += 1
+        self.first = self.first or "step"
+        gradients = [p.grad for p in self.network.parameters()]
+        self.empty += all(g is None or not g.any() for g in gradients)
 
 
 def _make_step(loss_of, training=True, zero=True):
@@ -81,14 +96,42 @@ def _make_step(loss_of, training=True, zero=True):
     return step
 
 
+def _one_hot(logits, labels):
+    return F.one_hot(labels, logits.shape[1]).float()
+
+
 STEPS = {  # the right one, and those that are often written in its place
     "right": _make_step(F.cross_entropy),
     "adds up": _make_step(F.cross_entropy, zero=False),
     "softmax": _make_step(lambda y, t: F.cross_entropy(y.softmax(1), t)),
+    "log softmax": _make_step(lambda y, t: F.nll_loss(F.log_softmax(y.softmax(1), 1), t)),
     "no logarithm": _make_step(lambda y, t: F.nll_loss(y.softmax(1), t)),
+    "raw nll": _make_step(lambda y, t: F.nll_loss(y, t)),
     "sum": _make_step(lambda y, t: F.cross_entropy(y, t, reduction="sum")),
+    "squares": _make_step(lambda y, t: F.mse_loss(y.softmax(1), _one_hot(y, t))),
+    "raw squares": _make_step(lambda y, t: F.mse_loss(y, _one_hot(y, t))),
     "eval": _make_step(F.cross_entropy, training=False),
     "uphill": _make_step(lambda y, t: -F.cross_entropy(y, t)),
+    "softmax adds up": _make_step(lambda y, t: F.cross_entropy(y.softmax(1), t), zero=False),
+}
+WHY = {
+    "adds up": "the gradients of earlier batches were added to the new ones; `backward()` adds, "
+    "so they must be set to zero in between",
+    "softmax": "`cross_entropy` takes the raw outputs and does the softmax itself; here it was "
+    "done twice",
+    "log softmax": "`cross_entropy` takes the raw outputs and does the softmax itself; here it "
+    "was done twice",
+    "no logarithm": "`nll_loss` wants logarithms of probabilities and got probabilities; "
+    "`cross_entropy` of the raw outputs does it all",
+    "raw nll": "`nll_loss` wants logarithms of probabilities and got raw outputs; `cross_entropy` "
+    "takes those",
+    "sum": "the gradient is that of the *sum* over the batch; `cross_entropy` takes the mean "
+    "unless told otherwise",
+    "squares": "the loss is a squared error; the text asks for `cross_entropy`",
+    "raw squares": "the loss is a squared error; the text asks for `cross_entropy`",
+    "eval": "the network was in evaluation mode, so batch norm did not use this batch",
+    "uphill": "they went *up* the gradient; the optimizer subtracts it already",
+    "softmax adds up": "the softmax was done twice, and gradients of earlier batches were added",
 }
 
 
@@ -97,23 +140,7 @@ def _loss(network, images, labels):
     return F.cross_entropy(copy.deepcopy(network)(images), labels).item()
 
 
-def _loss_as_number(got, seen):
-    """The returned loss, once it is sure that one backward pass and one step were made."""
-    backward, step = seen.count("backward"), seen.count("step")
-    expect(
-        backward,
-        "No gradient was computed: call `backward()` on the loss of the network it is given.",
-    )
-    expect(step, "The gradients were computed and never used: `optimizer.step()` is missing.")
-    expect(
-        seen.index("backward") < seen.index("step"),
-        "`optimizer.step()` came before `backward()`: it could only use older gradients.",
-    )
-    expect(
-        backward == step == 1,
-        f"One batch makes one update; here `backward()` ran {backward} times and `step()` "
-        f"{step} times.",
-    )
+def _as_number(got):
     expect(got is not None, "The function returned None: does it end with `return`?")
     if isinstance(got, torch.Tensor):
         expect(
@@ -125,93 +152,120 @@ def _loss_as_number(got, seen):
     return number(got, "the loss")
 
 
-def _judge_weights(theirs, ours):
-    def same(name):
-        a, b = dict(theirs.named_parameters()), dict(ours[name].named_parameters())
-        return all(close(a[key].detach(), b[key].detach(), 1e-3) for key in a)
+def _judge_weights(theirs, ours, watch):
+    def learned(network):
+        return {name: p.detach() for name, p in network.named_parameters()}
 
-    why = {
-        "nothing": "they have not moved; the gradients were set to zero after `backward()` and "
-        "before `step()`, so the step had nothing to use",
-        "adds up": "the gradients of earlier batches were added to the new ones; `backward()` "
-        "adds, so they must be set to zero in between",
-        "softmax": "`cross_entropy` takes the raw outputs and does the softmax itself; here it "
-        "was done twice",
-        "no logarithm": "`nll_loss` wants logarithms of probabilities and got probabilities; "
-        "`cross_entropy` of the raw outputs does it all",
-        "sum": "the gradient is that of the *sum* over the batch, 16 times too large; "
-        "`cross_entropy` takes the mean unless told otherwise",
-        "eval": "the network was in evaluation mode, so batch norm did not use this batch",
-        "uphill": "they went *up* the gradient; the optimizer subtracts it already",
-    }
-    reason = next((why[name] for name in why if same(name)), None)
-    reason = reason or "one forward pass, one `backward()` and one `step()` make an update"
-    sentence = f"The weights after four updates are not the right ones: {reason}."
-    expect(same("right"), sentence, 2)
+    def same(name):
+        return differing(learned(theirs), learned(ours[name]), 1e-3) is None
+
+    if same("right"):
+        counted = int(theirs[2].num_batches_tracked)
+        expect(
+            counted == 4,
+            "The weights are right, but batch norm did not see each batch once: a second forward "
+            "pass in training mode moves the running statistics.",
+        )
+        return
+    expect(
+        watch.backward,
+        "No gradient was computed: call `backward()` on the loss of the network it is given.",
+    )
+    expect(watch.step, "The gradients were computed and never used: no `optimizer.step()` ran.")
+    expect(
+        watch.empty < watch.step or watch.first == "step",
+        "The weights have not moved: the gradients were set to zero after `backward()` and "
+        "before `step()`, so the step had nothing to use.",
+        1,
+    )
+    expect(
+        watch.first == "backward",
+        "`optimizer.step()` came before `backward()`: it could only use older gradients.",
+        1,
+    )
+    expect(
+        watch.backward == watch.step == 4,
+        f"Four batches make four updates; here `backward()` ran {watch.backward} times and "
+        f"`step()` {watch.step} times.",
+    )
+    start = "The weights after four updates are not the right ones"
+    for name, why in WHY.items():
+        expect(not same(name), f"{start}: {why}.", 2)
+    name = differing(learned(theirs), learned(ours["right"]), 1e-3)
+    fallback(
+        learned(ours["right"])[name],
+        learned(theirs)[name],
+        f"the parameter `{name}` after four updates",
+        2,
+    )
+
+
+PHASES = [(0, 399, 0.01), (400, 31_999, 0.1), (32_000, 47_999, 0.01), (48_000, 63_999, 0.001)]
 
 
 @exercise(
     "7.2",
     expects="a function of the number of updates done",
-    right="the rate is right at every boundary and between them.",
+    right="the rate is right at every boundary and at random places between them.",
 )
 def paper_rate(attempt):
     """A function: number of updates done -> learning rate of the next update."""
-    phases = [(0, 399, 0.01), (400, 31_999, 0.1), (32_000, 47_999, 0.01), (48_000, 63_999, 0.001)]
 
     def ask(updates):
-        rate = number(call(attempt, updates), f"the rate after {updates:,} updates")
-        expect(
-            abs(rate) < 0.5,
-            f"After {updates:,} updates the rate is {rate:g}: that is a *factor*; multiply the "
-            "base rate 0.1 by it.",
-        )
-        return rate
+        return number(call(attempt, updates), "the rate")
 
-    inside = [random.randrange(first + 1, last) for first, last, _ in phases]
+    inside = [random.randrange(first + 5, last - 5) for first, last, _ in PHASES]
     got = [ask(updates) for updates in inside]
+    wanted = [rate for *_, rate in PHASES]
+    if all(_near(rate, 10 * right) for rate, right in zip(got, wanted, strict=True)):
+        why = "that is a *factor* on the base rate 0.1: multiply by it"
+        raise Mistake(f"All rates are 10 times too large: {why}.")
     reason = _why_rate(ask(0), *got)
-    for updates, rate, (_, _, wanted) in zip(inside, got, phases, strict=True):
-        sentence = f"Expected a rate of {wanted:g} after {updates:,} updates, got {rate:g}"
-        expect(_near(rate, wanted), f"{sentence}: {reason}.", 2)
-    for first, last, wanted in phases:
-        for updates in (first, last):
-            rate = ask(updates)
-            if updates != first:
-                reason = f"the change comes too early; {updates:,} are not yet {updates + 1:,}"
-            elif first == 32_000 and not _near(ask(32_399), wanted):
-                reason = "the 32,000 updates are counted from the start, the warm-up among them"
-            else:
-                reason = f"the change comes too late; with {updates:,} done it must be there"
-            expect(
-                _near(rate, wanted),
-                f"Expected a rate of {wanted:g} after {updates:,} updates, got {rate:g}: {reason}.",
-                1,
-            )
+    for rate, (first, last, right) in zip(got, PHASES, strict=True):
+        if not _near(rate, right):
+            where = f"Between {first:,} and {last:,} updates the rate is {right:g}"
+            if reason:
+                raise Mistake(f"{where}, and yours is another: {reason}.", 2)
+            raise Mistake(f"{where}; got {rate:.4g} there.", 2, named=False)
+    for first, last, right in PHASES:
+        if not _near(ask(first), right):
+            late = f"with {first:,} done it must be there"
+            if first == 32_000 and not _near(ask(32_399), right):
+                late = "the 32,000 updates are counted from the start, the warm-up among them"
+            reason = f"the change comes too late; {late}"
+            raise Mistake(f"After {first:,} updates the rate is {right:g}: {reason}.", 1)
+        early = f"the change comes too early; {last:,} are not yet {last + 1:,}"
+        expect(
+            _near(ask(last), right), f"After {last:,} updates the rate is {right:g}: {early}.", 1
+        )
 
 
 def _why_rate(first, early, plain, drop, second_drop):
-    """The likely cause, from the rate at 0 and somewhere inside each of the four phases."""
-    if _near(early, 0.1):
-        return "it is 0.1 already, so the warm-up is missing"
-    if first < early:
-        return (
-            f"it rises from {first:.3g} on; many recipes do that, but the paper's warm-up is one "
-            "constant rate"
-        )
-    if _near(early, 0.001):
+    """The likely cause, from the rate at 0 and somewhere inside each of the four phases, or None"""
+    rest = _near(plain, 0.1) and _near(drop, 0.01) and _near(second_drop, 0.001)
+    if _near(early, 0.1) and _near(first, 0.1):
+        return "it is 0.1 from the start, so the warm-up is missing"
+    if first < early * 0.999 and rest:
+        return "it rises; many recipes do that, but the paper's warm-up is one constant rate"
+    if _near(early, 0.001) and rest:
         return "the warm-up is a tenth of the rate, not a hundredth"
-    if plain < 0.05:
-        return "the warm-up must end after 400 updates, and milestones are updates, not epochs"
+    if not _near(early, 0.01):
+        return None
+    if _near(plain, 0.01) and not _near(drop, 0.1):
+        return "after 400 updates it must rise to 0.1, and milestones are updates, not epochs"
+    if not _near(plain, 0.1):
+        return None
+    if _near(drop, 0.1) and _near(second_drop, 0.1):
+        return "both divisions by 10 are missing"
     if _near(drop, 0.1):
         return "the first division by 10 is missing"
-    if drop < 0.005:
-        return "the rate was divided by more than 10 at the first drop"
+    if _near(drop, 0.001):
+        return "at the first drop it is divided by 10, not by 100"
     if _near(drop, 0.01) and _near(second_drop, drop):
         return "the second division by 10 is missing"
-    if second_drop < 0.0005:
+    if _near(drop, 0.01) and _near(second_drop, 0.0001):
         return "the two drops make 1/100 in all; more was divided"
-    return "the rates are 0.01, 0.1, 0.01 and 0.001 in turn"
+    return None
 
 
 def _near(value, wanted):
@@ -221,91 +275,138 @@ def _near(value, wanted):
 @exercise(
     "7.3",
     expects="a function of weight, gradient, velocity, lr, momentum and weight_decay",
-    right="six updates, with a drop of the rate in the middle, end where `torch.optim.SGD` ends.",
+    right="in six updates, with a drop of the rate in the middle, weight and velocity are those of "
+    "`torch.optim.SGD`.",
 )
 def momentum_update(attempt):
     """(weight, gradient, velocity, lr, momentum, weight_decay) -> (weight, velocity), new ones."""
-    start = torch.randn(3, 4)
-    target, rates = torch.randn(3, 4), [0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
     expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
+    shape = random.sample(range(2, 6), random.randrange(1, 4))
+    start, target = (torch.randn(shape, dtype=torch.double) for _ in range(2))
+    momentum, decay = random.uniform(0.5, 0.8), random.uniform(0.2, 0.5)
+    high = random.uniform(0.2, 0.4)
+    rates = [high] * 3 + [high * random.uniform(0.2, 0.4)] * 3
 
-    def run(update):
+    def run(update, asked=lambda result: result):
         weight, velocity, path = start.clone(), torch.zeros_like(start), []
         for rate in rates:
-            result = call(update, weight, weight - target, velocity, rate, 0.9, 0.3)
-            expect(
-                isinstance(result, tuple | list) and len(result) == 2,
-                f"Expected two tensors, the new weight and the new velocity, got {show(result)}.",
-            )
-            weight = tensor(result[0], start.shape, "the new weight").float()
-            velocity = tensor(result[1], start.shape, "the new velocity").float()
-            path.append(weight)
-        return path
+            result = call(update, weight, weight - target, velocity, rate, momentum, decay)
+            weight, velocity = asked(result)
+            path += [weight, velocity]
+        return torch.stack(path)
 
-    got, wanted = run(attempt), run(UPDATES["right"])
-    if all(close(a, b) for a, b in zip(got, wanted, strict=True)):
+    def pair(result):
+        expect(
+            isinstance(result, tuple | list) and len(result) == 2,
+            "Expected two tensors, the new weight and the new velocity, and something else came.",
+        )
+        return (
+            tensor(result[0], shape, "the new weight"),
+            tensor(result[1], shape, "the new velocity"),
+        )
+
+    got, wanted = run(attempt, pair), run(UPDATES["right"])
+    if close(got, wanted):
         return
-    known = {
-        "rate inside": "up to the drop it is right; with the rate inside the velocity, as some "
-        "libraries have it, the old rate lives on after a drop",
-        "average": "the new gradient was scaled by 1 - momentum; PyTorch adds it whole "
-        "(`dampening` is 0)",
-        "no decay": "the weight decay is missing; it adds weight_decay · weight to the gradient",
-        "decay after": "the weight decay must go into the gradient, and so into the velocity; "
-        "beside the velocity is the way of AdamW",
-        "decay sign": "weight decay is *added* to the gradient, so that the step shrinks the "
-        "weight",
-        "nesterov": "that is the Nesterov form, which PyTorch does only if asked",
-        "old velocity": "the step must use the *new* velocity",
-        "no momentum": "the velocity was never used: momentum · velocity is what is kept of it",
-        "decay twice": "the weight decay is twice too large; the gradient of λ/2 · w² is λ · w",
-        "uphill": "the step goes up the gradient; it must be subtracted",
-        "swapped": "the two results are swapped: first the weight, then the velocity",
-    }
-    for name, reason in known.items():
-        path = run(UPDATES[name])
-        if all(close(a, b) for a, b in zip(got, path, strict=True)):
-            raise Mistake(f"Not what `torch.optim.SGD` does: {reason}.", 2)
-    step = next(i for i, (a, b) in enumerate(zip(got, wanted, strict=True)) if not close(a, b))
-    raise Mistake(
-        f"Update {step + 1} of 6 is the first that differs from `torch.optim.SGD`'s: check in this "
-        "order what joins the gradient, what becomes of the velocity, and what moves the weight.",
-        2,
-    )
+    words = [WHY_UPDATE[name] for name in WHY_UPDATE if close(got, run(UPDATES[name]))]
+    if words:
+        raise Mistake(f"Not what `torch.optim.SGD` does: {' or '.join(words)}.", 2)
+    if close(got[::2], wanted[::2]):
+        raise Mistake("The weights are right, the velocities that come back are not.", 2)
+    i = next(i for i in range(12) if not close(got[i], wanted[i]))
+    what = f"the new {('weight', 'velocity')[i % 2]} in update {i // 2 + 1} of 6"
+    fallback(wanted[i], got[i], what, 2)
 
 
 def _velocity(w, g, v, m, d):
     return m * v + g + d * w
 
 
+def _with(velocity, step=None):
+    """An update of this velocity; `step` is what the rate multiplies, if not the velocity."""
+
+    def update(w, g, v, r, m, d):
+        new = velocity(w, g, v, r, m, d)
+        return w - r * (new if step is None else step(w, g, v, new, m, d)), new
+
+    return update
+
+
 UPDATES = {
-    "right": lambda w, g, v, r, m, d: (w - r * _velocity(w, g, v, m, d), _velocity(w, g, v, m, d)),
+    "right": _with(lambda w, g, v, r, m, d: m * v + g + d * w),
     "rate inside": lambda w, g, v, r, m, d: (
         w - (m * v + r * (g + d * w)),
         m * v + r * (g + d * w),
     ),
-    "average": lambda w, g, v, r, m, d: (
-        w - r * (m * v + (1 - m) * (g + d * w)),
-        m * v + (1 - m) * (g + d * w),
+    "average": _with(lambda w, g, v, r, m, d: m * v + (1 - m) * (g + d * w)),
+    "damped": _with(lambda w, g, v, r, m, d: m * v + (1 - m) * g + d * w),
+    "no decay": _with(lambda w, g, v, r, m, d: m * v + g),
+    "decay after": _with(
+        lambda w, g, v, r, m, d: m * v + g, lambda w, g, v, new, m, d: new + d * w
     ),
-    "no decay": lambda w, g, v, r, m, d: (w - r * (m * v + g), m * v + g),
-    "decay after": lambda w, g, v, r, m, d: (w - r * (m * v + g) - r * d * w, m * v + g),
-    "decay sign": lambda w, g, v, r, m, d: (w - r * (m * v + g - d * w), m * v + g - d * w),
-    "decay twice": lambda w, g, v, r, m, d: UPDATES["right"](w, g, v, r, m, 2 * d),
-    "nesterov": lambda w, g, v, r, m, d: (
-        w - r * (g + d * w + m * _velocity(w, g, v, m, d)),
-        _velocity(w, g, v, m, d),
+    "decay without rate": lambda w, g, v, r, m, d: (w - r * (m * v + g) - d * w, m * v + g),
+    "decay sign": _with(lambda w, g, v, r, m, d: m * v + g - d * w),
+    "decay twice": _with(lambda w, g, v, r, m, d: m * v + g + 2 * d * w),
+    "decay half": _with(lambda w, g, v, r, m, d: m * v + g + d / 2 * w),
+    "decay times rate": _with(lambda w, g, v, r, m, d: m * v + g + r * d * w),
+    "decay alone": _with(lambda w, g, v, r, m, d: m * v + g + d),
+    "decay of the gradient": _with(lambda w, g, v, r, m, d: m * v + g + d * g),
+    "decay squared": _with(lambda w, g, v, r, m, d: m * v + g + d * w**2),
+    "decay in momentum": _with(lambda w, g, v, r, m, d: m * (v + g + d * w)),
+    "momentum of the gradient": _with(lambda w, g, v, r, m, d: v + m * (g + d * w)),
+    "momentum fixed": _with(lambda w, g, v, r, m, d: 0.9 * v + g + d * w),
+    "nesterov": _with(
+        lambda w, g, v, r, m, d: m * v + g + d * w,
+        lambda w, g, v, new, m, d: g + d * w + m * new,
     ),
-    "old velocity": lambda w, g, v, r, m, d: (w - r * v, _velocity(w, g, v, m, d)),
-    "no momentum": lambda w, g, v, r, m, d: (w - r * (g + d * w), v),
+    "old velocity": _with(lambda w, g, v, r, m, d: m * v + g + d * w, lambda w, g, v, new, m, d: v),
+    "no momentum": _with(lambda w, g, v, r, m, d: g + d * w),
+    "velocity kept": lambda w, g, v, r, m, d: (w - r * (g + d * w), v),
+    "fades nothing": _with(lambda w, g, v, r, m, d: v + g + d * w),
     "uphill": lambda w, g, v, r, m, d: (
         w + r * _velocity(w, g, v, m, d),
         _velocity(w, g, v, m, d),
     ),
+    "no rate": lambda w, g, v, r, m, d: (w - _velocity(w, g, v, m, d), _velocity(w, g, v, m, d)),
     "swapped": lambda w, g, v, r, m, d: (
         _velocity(w, g, v, m, d),
         w - r * _velocity(w, g, v, m, d),
     ),
+    "returns old velocity": lambda w, g, v, r, m, d: (w - r * _velocity(w, g, v, m, d), v),
+}
+WHY_UPDATE = {
+    "rate inside": "up to the drop the weights are right; with the rate inside the velocity, as "
+    "some libraries have it, the old rate lives on after a drop",
+    "average": "the new gradient was scaled by 1 - momentum; PyTorch adds it whole (`dampening` "
+    "is 0)",
+    "damped": "the new gradient was scaled by 1 - momentum; PyTorch adds it whole (`dampening` "
+    "is 0)",
+    "no decay": "the weight decay is missing; it adds weight_decay · weight to the gradient",
+    "decay after": "the weight decay must go into the gradient, and so into the velocity; beside "
+    "the velocity is the way of AdamW",
+    "decay without rate": "the weight decay must go into the gradient, and so into the velocity",
+    "decay sign": "weight decay is *added* to the gradient, so that the step shrinks the weight",
+    "decay twice": "the weight decay is twice too large; the gradient of λ/2 · w² is λ · w",
+    "decay half": "the weight decay is half as large as it should be; the gradient of λ/2 · w² is "
+    "λ · w",
+    "decay times rate": "the rate multiplies the weight decay twice; λ · w joins the gradient as "
+    "it is, and the rate comes later",
+    "decay alone": "the weight decay is λ · w, and λ alone was added",
+    "decay of the gradient": "weight decay is λ times the *weight*, not the gradient",
+    "decay squared": "that is λ · w², but the *gradient* of λ/2 · w² is λ · w",
+    "decay in momentum": "momentum fades the old velocity alone, not the new gradient",
+    "momentum of the gradient": "`momentum` multiplies the old velocity, not the new gradient",
+    "momentum fixed": "the momentum is the argument, not always 0.9",
+    "nesterov": "that is the Nesterov form, which PyTorch does only if asked",
+    "old velocity": "the step must use the *new* velocity",
+    "no momentum": "the velocity was never used: momentum · velocity is what is kept of it",
+    "velocity kept": "the velocity was never used: momentum · velocity is what is kept of it",
+    "fades nothing": "the old velocity does not fade: it is multiplied by `momentum` first",
+    "uphill": "the step goes up the gradient; it must be subtracted",
+    "no rate": "the rate is missing: the step is lr · velocity",
+    "swapped": "the two results are swapped: first the weight, then the velocity",
+    "returns old velocity": "the velocity that comes back is the old one; the next update needs "
+    "the new",
 }
 
 
@@ -313,13 +414,19 @@ UPDATES = {
     "7.4",
     expects="a number, the ratio you predict",
     right="variances add.",
+    times=1,
 )
 def predict_branch(attempt, ratio_56, ratio_110):
     """std(F) / std(x) in the last block of residual-110 before training, from residual-56's."""
-    guess = number(attempt, "the ratio")
+    guess = number(attempt, "the ratio", unit="fraction")
     expect(guess > 0, f"A ratio of two deviations is positive, got {guess:g}.")
+    if guess < 2 and max(guess / ratio_110, ratio_110 / guess) < 1.2:
+        return (
+            f"residual-56 measures {ratio_56:.2f}, residual-110 {ratio_110:.2f}, you predicted "
+            f"{guess:.2g}: variances add, so std(x) grows like the root of the number of blocks."
+        )
     known = [
-        (ratio_56, "with the same ratio, x would not have grown over the added blocks."),
+        (ratio_56, "with the same ratio, x would not have grown over the added blocks"),
         (
             ratio_56 / 2,
             "that is half, as if the *deviation* of x grew by the same amount in each block; is "
@@ -327,22 +434,30 @@ def predict_branch(attempt, ratio_56, ratio_110):
         ),
         (
             ratio_56**2,
-            "that is the square, as if each block *multiplied*; with batch norm, blocks add.",
+            "that is the square, as if each block *multiplied*; with batch norm, blocks add",
         ),
-        (ratio_56 * 2**0.5, "x grows with depth, so F becomes smaller beside it, not larger."),
-        (ratio_56 * 2, "twice as many blocks make x larger, and F stays as it is."),
+        (ratio_56 * 2**0.5, "x grows with depth, so F becomes smaller beside it, not larger"),
+        (ratio_56 * 2, "twice as many blocks make x larger, and F stays as it is"),
+        (2**-0.5, "that is the *factor*; multiply residual-56's ratio by it"),
+        (2**0.5, "that is by how much x grows; divide residual-56's ratio by it"),
+        (2**0.5 / ratio_56, "that is shortcut by branch; the ratio is branch by shortcut"),
+        (100 * ratio_56, "that is residual-56's ratio, in per cent"),
+        (ratio_56 / 4, "that is a quarter; twice as many blocks do not make x four times as large"),
+        (
+            ratio_56 * 56**0.5 / 110**0.5,
+            "the number of blocks doubles, from 27 to 54",
+        ),
     ]
-    for value, reason in known:
-        if abs(guess / value - 1) < 0.06 and abs(guess / ratio_110 - 1) > 0.1:
-            facts = f"Residual-56 has {ratio_56:.2f}, you predicted {guess:.2g} for residual-110"
-            raise Mistake(f"{facts}: {reason}", 1)
+    near = {why: abs(math.log(guess / value)) for value, why in known}
+    why = min(near, key=near.get)
+    if abs(math.log(guess / (100 * ratio_110))) < 0.2:
+        why, near = "that is in per cent; give the ratio itself", {}
+    if near.get(why, 0) < 0.06:
+        end = "" if why.endswith("?") else "."
+        raise Mistake(f"{guess:.2g} is not what residual-110 measures: {why}{end}", 1)
     away = max(guess / ratio_110, ratio_110 / guess)
     sentence = f"{guess:.2g} is off by a factor of {away:.1f}: how does std(x) grow with depth?"
-    expect(away < 1.2, sentence, 2)
-    return (
-        f"residual-56 measures {ratio_56:.2f}, residual-110 {ratio_110:.2f}, you predicted "
-        f"{guess:.2g}: variances add, so std(x) grows like the root of the number of blocks."
-    )
+    raise Mistake(sentence, 2, named=False)
 
 
 @exercise(
@@ -353,15 +468,15 @@ def predict_branch(attempt, ratio_56, ratio_110):
 )
 def gap_in_noise(attempt):
     """A function: (errors of A, errors of B) -> (mean A - mean B) in standard errors."""
-    for sizes, more in (((5, 3), 3), ((4, 6), -3), ((2, 7), 0)):  # A is worse, better, either
-        a = [random.uniform(5, 7) + more for _ in range(sizes[0])]
-        b = [random.uniform(5, 7) for _ in range(sizes[1])]
-        got = number(call(attempt, a, b), "the gap in standard errors")
-        wanted = _gap(a, b)
-        sentence = (
-            f"For lists of {sizes[0]} and {sizes[1]} errors expected {wanted:.4g}, got {got:.4g}"
-        )
-        expect(close(got, wanted), f"{sentence}: {_why_gap(a, b, got)}.", 2)
+    for more, few in ((3, False), (-3, False), (1, True)):  # A is worse, better, either
+        few_runs, many = (2, random.randrange(5, 9)) if few else random.sample(range(4, 9), 2)
+        a = [random.uniform(4, 8) + more for _ in range(few_runs)]
+        b = [random.uniform(5.5, 6.5) for _ in range(many)]
+        what = f"the gap where A is {'worse' if more > 0 else 'better'}"
+        if few:
+            what = "the gap with two runs of A"
+        got = number(call(attempt, a, b), what)
+        judge(got, _gap(a, b), what, _known_gaps(a, b), 2)
 
 
 def _gap(a, b, variance=statistics.variance, divide=True):
@@ -369,16 +484,15 @@ def _gap(a, b, variance=statistics.variance, divide=True):
     return (statistics.fmean(a) - statistics.fmean(b)) / noise**0.5
 
 
-def _why_gap(a, b, got):
-    gap = statistics.fmean(a) - statistics.fmean(b)
-    deviations = [statistics.stdev(x) for x in (a, b)]
-    errors = [d / len(x) ** 0.5 for d, x in zip(deviations, (a, b), strict=True)]
-    known = [
-        (
-            abs(_gap(a, b)) if gap < 0 else math.nan,
-            "a minus got lost; the sign tells which of the two is better",
-        ),
-        (_gap(b, a), "the sign is the other way round; it is A minus B"),
+def _known_gaps(a, b):
+    mean_a, mean_b = statistics.fmean(a), statistics.fmean(b)
+    gap, n, m = mean_a - mean_b, len(a), len(b)
+    s, t = statistics.stdev(a), statistics.stdev(b)
+    noise = s**2 / n + t**2 / m
+    pooled = ((n - 1) * s**2 + (m - 1) * t**2) / (n + m - 2)
+    return [
+        (abs(_gap(a, b)) if gap < 0 else None, "a minus got lost; the sign tells which is better"),
+        (_gap(b, a) if gap > 0 else None, "the sign is the other way round; it is A minus B"),
         (
             _gap(a, b, statistics.pvariance),
             "a deviation from a few runs divides by n - 1, not by n",
@@ -388,22 +502,48 @@ def _why_gap(a, b, got):
             "that is the gap in deviations of *single runs*; the mean of n runs is steadier, its "
             "variance is smaller by n",
         ),
-        (gap / sum(errors), "the two standard errors were added; it is the variances that add"),
-        (gap / sum(deviations), "the two deviations were added, and the number of runs is missing"),
+        (
+            gap / (s / n**0.5 + t / m**0.5),
+            "the two standard errors were added; it is the variances that add",
+        ),
+        (gap / (s + t), "the two deviations were added, and the number of runs is missing"),
+        (gap / ((s + t) / 2), "the mean of the two deviations is not the noise of the gap"),
         (gap, "that is the gap itself, not yet divided by its noise"),
+        (noise**0.5 / gap, "the fraction is upside down: the gap is divided by its noise"),
         (
-            gap / sum(e**2 for e in errors),
-            "the gap was divided by a variance; take the square root first",
+            gap / (s**2 / n + t**2 / n) ** 0.5,
+            "B's variance was divided by A's number of runs; each has its own",
+        ),
+        (gap / noise, "the square root of the sum is missing; it was divided by a variance"),
+        ((min(a) - min(b)) / noise**0.5, "the best runs were compared; compare the means"),
+        (
+            (statistics.median(a) - statistics.median(b)) / noise**0.5,
+            "the medians were compared; compare the means",
         ),
         (
-            (min(a) - min(b)) / sum(e**2 for e in errors) ** 0.5,
-            "the best runs were compared; compare the means",
+            gap / (s / n + t / m) ** 0.5,
+            "deviations stand under the root where *variances* belong; s is to be squared",
         ),
+        (
+            gap / (pooled * (1 / n + 1 / m)) ** 0.5,
+            "the two variances were pooled into one, which assumes that they are equal; here each "
+            "keeps its own",
+        ),
+        (
+            gap / ((s**2 + t**2) / (n + m)) ** 0.5,
+            "each variance is divided by its *own* number of runs, before they are added",
+        ),
+        (mean_a - mean_b / noise**0.5, "brackets are missing: only B's mean was divided"),
+        (
+            gap / (s**2 / n) ** 0.5 + t**2 / m,
+            "brackets are missing: the sum must be inside the root, and below the line",
+        ),
+        (
+            gap / ((s**2 / n) ** 0.5 + t**2 / m),
+            "brackets are missing: the root must hold the whole sum",
+        ),
+        (gap / (s**2 / n - t**2 / m) ** 0.5 if s**2 / n > t**2 / m else None, "variances add"),
     ]
-    return next(
-        (why for value, why in known if close(got, value)),
-        "divide the gap of the means by the root of the sum of variance / n",
-    )
 
 
 @exercise(
@@ -448,22 +588,25 @@ def spot_the_tilt(attempt):
 
 QUIZ = [
     Question(
-        "ResNet-1202 has 7.93 % test error on CIFAR-10, ResNet-110 6.43 %. Is that degradation?",
+        "ResNet-1202 has 7.93 % test error on CIFAR-10, ResNet-110 6.43 %. What would have to be "
+        "true as well, to call that degradation?",
         [
             (
-                "Yes: the deeper network is worse again.",
-                "Worse on *test* images. The paper reports that both have similar training errors.",
+                "Nothing more: the deeper network is worse.",
+                "Worse on *test* images. The paper reports that both have similar training errors, "
+                "and argues that the deeper one overfits.",
             ),
             (
-                "No: both fit the training images.",
-                "The authors argue that it overfits: 1202 layers are a lot for 50,000 images.",
+                "A plain-1202 would have to be worse still.",
+                "Degradation compares a network with a shallower one of its own kind.",
             ),
             (
-                "It cannot be said without a plain-1202.",
-                "It can: degradation is defined by the network's own training error.",
+                "Its training error would have to be higher too.",
+                "It is not: both fit the training images, below 0.1 % error. The authors argue "
+                "that it overfits: 1202 layers are a lot for 50,000 images.",
             ),
         ],
-        right=1,
+        right=2,
     ),
     Question(
         "A paper reports the best of five runs, you measured the mean of five. Yours is 0.2 points "
@@ -491,8 +634,8 @@ QUIZ = [
         [
             (
                 "Because the large rate covers the distance first.",
-                "At the small rate the same number of updates goes about a tenth as far. It "
-                "settles what the large one has reached.",
+                "At the small rate the same number of updates comes less far. It settles what the "
+                "large one has reached.",
             ),
             (
                 "Because at a small rate the gradients vanish on their way.",
@@ -526,21 +669,21 @@ QUIZ = [
         right=1,
     ),
     Question(
-        "Before training, without batch norm and with He initialization: what do the shortcuts do "
-        "to the signal of a deep network?",
+        "Two networks make no mistake on the training images. One has a training loss of 0.002, "
+        "the other of 0.010. What does that say?",
         [
             (
-                "They keep its size the same from block to block.",
-                "Each block adds something to its input, and the sum is larger than either.",
+                "The first has understood the images better, since it is surer of every answer.",
+                "Multiply the second one's logits by 2: no answer changes, and its loss falls.",
             ),
             (
-                "They make it larger by a factor in every block.",
-                "The branch is a share of its input, so the sum grows by a factor each time. A "
-                "normalized branch always adds the same amount.",
+                "Mostly how large their logits are.",
+                "Compare them at equal size: on the digits, only the step from 8 to 20 layers was "
+                "left.",
             ),
             (
-                "They make it fade, by a factor in every block.",
-                "That is what happens in the plain network, which has no shortcuts.",
+                "The second has not been trained to the end; its error would have fallen further.",
+                "Its error is 0 already. A loss can go on falling without any change of an answer.",
             ),
         ],
         right=1,

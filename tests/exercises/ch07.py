@@ -75,7 +75,28 @@ def twice(network, optimizer, images, labels):
 
 
 def against_one_hot(logits, labels):
-    return F.mse_loss(logits, F.one_hot(labels, 5).float())
+    return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).float())
+
+
+def by_closure(network, optimizer, images, labels):
+    """The form that optimizers like LBFGS need; SGD takes it too."""
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).item()
+
+
+def second_pass(loss, network, images, labels):
+    network(images)
+    return loss.item()
+
+
+def hinge(logits, labels):
+    return F.multi_margin_loss(logits, labels)
 
 
 # 7.2
@@ -85,6 +106,14 @@ def right_rate(updates):
     if updates < 400:
         return 0.01
     return 0.1 if updates < 32_000 else 0.01 if updates < 48_000 else 0.001
+
+
+def both_drops_missing(updates):
+    return 0.01 if updates < 400 else 0.1
+
+
+def hundredth(updates):
+    return 0.001 if updates >= 32_000 else right_rate(updates)
 
 
 def rate_by_products(updates):
@@ -156,6 +185,46 @@ def gap_by_torch(a, b):
     return (a.mean() - b.mean()) / (a.var() / len(a) + b.var() / len(b)).sqrt()
 
 
+def right_gap_with_scipy_words(a, b):
+    noise = sum(statistics.stdev(x) ** 2 / len(x) for x in (a, b))
+    return gap(a, b) / noise**0.5
+
+
+def pooled(a, b):
+    n, m = len(a), len(b)
+    together = (n - 1) * statistics.variance(a) + (m - 1) * statistics.variance(b)
+    return gap(a, b) / (together / (n + m - 2) * (1 / n + 1 / m)) ** 0.5
+
+
+def of_deviations(a, b):
+    return gap(a, b) / sum(statistics.stdev(x) / len(x) for x in (a, b)) ** 0.5
+
+
+def no_brackets(a, b):
+    noise = sum(statistics.variance(x) / len(x) for x in (a, b)) ** 0.5
+    return statistics.fmean(a) - statistics.fmean(b) / noise
+
+
+def root_of_one(a, b):
+    first, second = (statistics.variance(x) / len(x) for x in (a, b))
+    return gap(a, b) / (first**0.5 + second)
+
+
+def all_runs(a, b):
+    total = statistics.variance(a) + statistics.variance(b)
+    return gap(a, b) / (total / (len(a) + len(b))) ** 0.5
+
+
+def runs_of_a(a, b):
+    total = statistics.variance(a) + statistics.variance(b)
+    return gap(a, b) / (total / len(a)) ** 0.5
+
+
+def medians(a, b):
+    noise = sum(statistics.variance(x) / len(x) for x in (a, b)) ** 0.5
+    return (statistics.median(a) - statistics.median(b)) / noise
+
+
 def gap(a, b):
     return statistics.fmean(a) - statistics.fmean(b)
 
@@ -171,26 +240,35 @@ BANKS = {
             right_step_in_another_order,
             right_step_with_log_softmax,
             step_of(),
+            by_closure,
             step_of(value=lambda loss, **_: numpy.float32(loss.item())),
         ],
         wrong=[
             (step_of(order=("backward", "step")), "adds, so they must be set to zero"),
-            (step_of(order=("backward", "zero", "step")), "they have not moved"),
+            (step_of(order=("backward", "zero", "step")), "nothing to use"),
             (step_of(order=("zero", "step", "backward")), "only use older gradients"),
-            (step_of(order=("zero", "backward")), "never used"),
+            (step_of(order=("zero", "backward")), "no `optimizer.step()` ran"),
             (step_of(order=("zero", "step")), "No gradient was computed"),
-            (step_of(lambda y, t: F.cross_entropy(y.softmax(1), t)), "done twice"),
-            (step_of(lambda y, t: F.nll_loss(y.softmax(1), t)), "wants logarithms"),
-            (step_of(lambda y, t: F.cross_entropy(y, t, reduction="sum")), "16 times too large"),
+            (step_of(lambda y, t: F.cross_entropy(y.softmax(1), t)), "done twice."),
+            (step_of(lambda y, t: F.nll_loss(y.softmax(1), t)), "got probabilities"),
+            (step_of(F.nll_loss), "got raw outputs"),
+            (step_of(lambda y, t: F.cross_entropy(y, t, reduction="sum")), "that of the *sum*"),
             (step_of(before=[nn.Module.eval]), "in evaluation mode"),
             (step_of(lambda y, t: -F.cross_entropy(y, t)), "*up* the gradient"),
-            (step_of(against_one_hot), "one forward pass"),
+            (step_of(against_one_hot), "a squared error"),
+            (step_of(hinge), "where the gap is largest"),
+            (
+                step_of(lambda y, t: F.cross_entropy(y.softmax(1), t), order=("backward", "step")),
+                "done twice, and",
+            ),
             (step_of(value=lambda loss, **_: loss), "keeps every batch in memory"),
             (step_of(value=lambda loss, **_: None), "returned None"),
-            (step_of(value=late_loss), "costs a second forward pass"),
-            (step_of(value=lambda loss, labels, **_: loss.item() * len(labels)), "the sum over"),
-            (step_of(value=share_wrong), "whose gradient you took"),
-            (twice, "`backward()` ran 2 times"),
+            (step_of(value=late_loss), "did not see each batch once"),
+            (step_of(value=second_pass), "did not see each batch once"),
+            (step_of(value=lambda loss, labels, **_: loss.item() * len(labels)), "return the mean"),
+            (step_of(value=lambda loss, labels, **_: loss.item() / len(labels)), "once more"),
+            (step_of(value=lambda loss, **_: loss.item() + 7), "the weights are right), got"),
+            (twice, "`backward()` ran 8 times"),
         ],
     ),
     "paper_rate": Bank(
@@ -207,33 +285,55 @@ BANKS = {
             (lambda n: 0.001 if n < 400 else right_rate(n), "not a hundredth"),
             (by_epochs, "milestones are updates, not epochs"),
             (no_first_drop, "the first division by 10 is missing"),
-            (lambda n: right_rate(n) / (10 if n >= 32_000 else 1), "more than 10 at the first"),
+            (both_drops_missing, "both divisions by 10"),
+            (hundredth, "not by 100"),
             (one_drop, "the second division by 10 is missing"),
             (lambda n: right_rate(n) / (10 if n >= 48_000 else 1), "1/100 in all"),
-            (late, "the change comes too late"),
+            (late, "the change comes too late; with"),
             (early, "the change comes too early"),
             (counted_after_warm_up, "counted from the start"),
-            (lambda n: 0.1 / (1 + n) + 0.06, "0.01, 0.1, 0.01 and 0.001 in turn"),
+            (lambda n: 0.1 / (1 + n) + 0.06, "; got"),
             (lambda n: "0.1", "Expected a number"),
         ],
     ),
     "momentum_update": Bank(
-        right=[UPDATES["right"], by_torch, lambda *a: list(UPDATES["right"](*a))],
+        right=[
+            UPDATES["right"],
+            by_torch,
+            lambda *a: list(UPDATES["right"](*a)),
+            lambda w, g, v, r, m, d: (
+                w - r * (g + d * w) - r * m * v,
+                g.add(w, alpha=d).add(v, alpha=m),
+            ),
+        ],
         wrong=[
             (UPDATES["rate inside"], "the old rate lives on"),
             (UPDATES["average"], "scaled by 1 - momentum"),
+            (UPDATES["damped"], "scaled by 1 - momentum"),
             (UPDATES["no decay"], "the weight decay is missing"),
             (UPDATES["decay after"], "the way of AdamW"),
+            (UPDATES["decay without rate"], "and so into the velocity."),
             (UPDATES["decay twice"], "twice too large"),
+            (UPDATES["decay half"], "half as large"),
+            (UPDATES["decay times rate"], "the rate multiplies the weight decay twice"),
+            (UPDATES["decay alone"], "λ alone was added"),
+            (UPDATES["decay of the gradient"], "times the *weight*"),
+            (UPDATES["decay squared"], "that is λ · w²"),
+            (UPDATES["decay in momentum"], "fades the old velocity alone"),
+            (UPDATES["momentum of the gradient"], "multiplies the old velocity"),
+            (UPDATES["momentum fixed"], "not always 0.9"),
             (UPDATES["decay sign"], "is *added* to the gradient"),
             (UPDATES["nesterov"], "Nesterov"),
             (UPDATES["old velocity"], "must use the *new* velocity"),
             (UPDATES["no momentum"], "the velocity was never used"),
+            (UPDATES["velocity kept"], "the velocity was never used"),
+            (UPDATES["fades nothing"], "does not fade"),
             (UPDATES["uphill"], "up the gradient"),
+            (UPDATES["no rate"], "the rate is missing"),
             (UPDATES["swapped"], "two results are swapped"),
-            (lambda w, g, v, r, m, d: (w - r * 2 * g, v), "Update 1 of 6"),
+            (lambda w, g, v, r, m, d: (w - r * 2 * g, v), "in update 1 of 6"),
             (lambda w, g, v, r, m, d: UPDATES["right"](w, g, v, r, m, d)[0], "two tensors"),
-            (in_place, "changed its input in place"),
+            (in_place, "in place"),
         ],
     ),
     "predict_branch": Bank(
@@ -245,13 +345,19 @@ BANKS = {
             (0.185, "that is the square"),
             (0.61, "not larger"),
             (0.86, "F stays as it is"),
+            (0.7071, "the *factor*"),
+            (1.414, "by how much x grows"),
+            (30.4, "in per cent; give"),
+            (28, "in per cent; give"),
+            (3.3, "shortcut by branch"),
+            (0.1075, "a quarter"),
             (0.05, "how does std(x) grow"),
             (-0.3, "is positive"),
             ("small", "Expected a number"),
         ],
     ),
     "gap_in_noise": Bank(
-        right=[right_gap, gap_by_torch, _gap],
+        right=[right_gap, gap_by_torch, _gap, right_gap_with_scipy_words],
         wrong=[
             (lambda a, b: right_gap(b, a), "it is A minus B"),
             (lambda a, b: abs(right_gap(a, b)), "a minus got lost"),
@@ -263,12 +369,20 @@ BANKS = {
                 "number of runs is missing",
             ),
             (gap, "not yet divided by its noise"),
-            (lambda a, b: gap(a, b) / sum(e**2 for e in errors(a, b)), "the square root first"),
+            (lambda a, b: gap(a, b) / sum(e**2 for e in errors(a, b)), "root of the sum is"),
+            (of_deviations, "where *variances* belong"),
+            (pooled, "were pooled"),
+            (no_brackets, "only B's mean"),
+            (root_of_one, "hold the whole sum"),
+            (all_runs, "its *own* number"),
+            (medians, "the medians were"),
+            (lambda a, b: 1 / right_gap(a, b), "upside down"),
+            (runs_of_a, "by A's number of runs"),
             (
                 lambda a, b: (min(a) - min(b)) / sum(e**2 for e in errors(a, b)) ** 0.5,
                 "the best runs were compared",
             ),
-            (lambda a, b: 1.5, "sum of variance / n"),
+            (lambda a, b: 1.5, "for the gap where A is worse, got"),
             (lambda a, b: None, "end with `return`"),
         ],
     ),
