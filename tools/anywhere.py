@@ -9,6 +9,7 @@ text says must not hang on one stream of random numbers. Exit code: how many not
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,6 @@ from pathlib import Path
 
 import nbformat
 import portable
-
-WEIGHTS = portable.ROOT / "book" / "recorded"
 
 
 def with_seed(text, seed):
@@ -34,9 +33,8 @@ def run(name, text, folder):
     """nbval on one notebook -> the end of what it says, or "" when all is well."""
     with tempfile.TemporaryDirectory(dir=folder) as alone:
         (Path(alone) / name).write_text(text, encoding="utf-8")
-        if "recorded.pretrained(" in text:
-            for path in WEIGHTS.glob("*.pt"):
-                (Path(alone) / path.name).write_bytes(path.read_bytes())
+        for path in portable.weights(text).values():  # in the zip they lie beside
+            shutil.copy(path, alone)
         nbval = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         nbval += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1500", name]
         done = subprocess.run(nbval, cwd=alone, capture_output=True, text=True)

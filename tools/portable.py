@@ -27,9 +27,11 @@ SETUP = """
 # The text below is the course's package, resnet_course @RELEASE@, as a zip file.
 PACKAGE = "@PACKAGE@"
 SHA256 = "@SHA256@"
+WEIGHTS, PLACES = @WEIGHTS@, @PLACES@
 
 # It is unpacked into a private folder, which is removed at the end, and used
-# from there: nothing is installed, whatever version is here already.
+# from there: nothing is installed, whatever version is here already. Trained
+# networks are too large to be carried; they may lie beside this notebook.
 
 import atexit
 import base64
@@ -40,6 +42,8 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from pathlib import Path
+from urllib.request import urlopen
 
 if getattr(sys.modules.get("resnet_course"), "SHA256", None) != SHA256:
     if hashlib.sha256(PACKAGE.encode()).hexdigest() != SHA256:
@@ -62,6 +66,17 @@ if getattr(sys.modules.get("resnet_course"), "SHA256", None) != SHA256:
     import resnet_course
 
     resnet_course.SHA256 = SHA256
+
+runs = Path(sys.modules["resnet_course"].__path__[0], "reproduce", "runs")
+for name in [name for name in WEIGHTS if not (runs / name).exists()]:
+    for place in [Path.cwd().as_uri(), *PLACES]:
+        try:
+            content = urlopen(f"{place}/{name}", timeout=20).read()
+        except OSError:
+            continue
+        if hashlib.sha256(content).hexdigest() == WEIGHTS[name]:
+            (runs / name).write_bytes(content)
+            break
 
 """
 
@@ -107,31 +122,42 @@ def archive(contents):
 def package(root=ROOT):
     """The course's package as text -> base64 of a zip file."""
     contents = {name: path.read_bytes() for name, path in files(root).items()}
-    index = "resnet_course/reproduce/runs/pretrained.json"
-    if index in contents:
-        contents[index] = with_sources(contents[index])
     return base64.b64encode(archive(contents)).decode()
 
 
-def with_sources(index):
-    """The list of trained networks, with the addresses where they are, if the course has any."""
-    (repository, site), networks = sync.addresses(), json.loads(index)
-    for facts in networks.values():
-        path = f"book/recorded/{facts['file']}"
-        sources = [f"{site}/_sources/{path}"] if site else []
-        sources += [f"{repository}/raw/v{sync.version()}/{path}"] if repository else []
-        facts["sources"] = sources
-    return json.dumps(networks).encode()
+def weights(text, root=ROOT):
+    """The trained networks that a notebook (JSON) may read -> {name: path}."""
+    if not re.search(r"recorded\.pretrained\(|network\.load\(", text):
+        return {}
+    return {path.name: path for path in sorted((root / "book" / "recorded").glob("*.pt"))}
 
 
-def setup_cell(packed, release):
+def places():
+    """Addresses of the folder with the trained networks, if the course is published."""
+    (repository, site), folder = sync.addresses(), "book/recorded"
+    found = [f"{site}/_sources/{folder}"] if site else []
+    return [*found, f"{repository}/raw/v{sync.version()}/{folder}"] if repository else found
+
+
+def setup_cell(packed, release, needed=None):
+    """The portable setup cell. `needed`: see `weights`."""
     text = SETUP.strip("\n") + "\n" + sync.START
-    digest = hashlib.sha256(packed.encode()).hexdigest()
-    text = text.replace("@RELEASE@", release).replace("@SHA256@", digest)
-    return text.replace("@PACKAGE@", packed)
+    digests = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (needed or {}).items()
+    }
+    parts = {
+        "@RELEASE@": release,
+        "@SHA256@": hashlib.sha256(packed.encode()).hexdigest(),
+        "@WEIGHTS@": json.dumps(digests),
+        "@PLACES@": json.dumps(places() if needed else []),
+        "@PACKAGE@": packed,
+    }
+    for mark, part in parts.items():
+        text = text.replace(mark, part)
+    return text
 
 
-def portable(text, packed, release):
+def portable(text, packed, release, root=ROOT):
     """A notebook (JSON) of the repository, with the package in its setup cell -> JSON.
 
     One without a setup cell stays as it is.
@@ -139,7 +165,7 @@ def portable(text, packed, release):
     notebook = nbformat.reads(text, as_version=4)
     setup = [cell for cell in notebook.cells if "course-setup" in cell.metadata.get("tags", [])]
     for cell in setup:
-        cell.source = setup_cell(packed, release)
+        cell.source = setup_cell(packed, release, weights(text, root))
         # Folded away in Colab and in Jupyter.
         cell.metadata.update(cellView="form", jupyter={"source_hidden": True})
     if site := sync.addresses()[1]:  # other chapters need not lie beside this one
@@ -154,7 +180,9 @@ def portable_notebooks(root=ROOT):
     packed, release = package(root), sync.version()
     notebooks = {}
     for path in sorted((root / "book").glob("*.ipynb")):
-        notebooks[path.name] = text = portable(path.read_text(encoding="utf-8"), packed, release)
+        notebooks[path.name] = text = portable(
+            path.read_text(encoding="utf-8"), packed, release, root
+        )
         if len(text.encode()) > MOST_BYTES:
             sys.exit(f"portable: {path.name} has {len(text.encode())} bytes, over {MOST_BYTES}")
     return notebooks
@@ -162,17 +190,15 @@ def portable_notebooks(root=ROOT):
 
 def class_archive(notebooks, root=ROOT):
     """All of them for a class: a zip with a short README, and the trained networks beside."""
-    weights = sorted((root / "book" / "recorded").glob("*.pt"))
-    said = "".join(
-        f"- {path.name} is a trained network that one notebook reads: leave it beside it.\n"
-        for path in weights
-    )
+    networks = sorted((root / "book" / "recorded").glob("*.pt"))
+    names = ", ".join(path.name for path in networks)
+    said = f"- {names}: trained networks, which some notebooks read. Leave them here.\n"
     release = sync.version()
     title = f"ResNet from the Ground Up, {release}: all chapters as notebooks"
-    readme = README.format(release=release, line="=" * len(title), weights=said)
+    readme = README.format(release=release, line="=" * len(title), weights=said if networks else "")
     contents = {"README.txt": readme.encode()}
     contents |= {name: text.encode() for name, text in notebooks.items()}
-    contents |= {path.name: path.read_bytes() for path in weights}
+    contents |= {path.name: path.read_bytes() for path in networks}
     return archive({f"resnet-course/{name}": content for name, content in contents.items()})
 
 

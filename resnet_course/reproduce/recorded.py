@@ -8,7 +8,6 @@
 Logs and weights lie in `book/recorded`, where `reproduce` has put them.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -17,7 +16,6 @@ import statistics
 import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from urllib.request import urlopen
 
 import torch
 
@@ -276,20 +274,12 @@ def _weights(network, root):
     facts = known[network]
     path = Path(root or folder()) / facts["file"]
     if not path.exists():  # a downloaded notebook carries the logs, and not what is large
-        path = Path(path.name)
-    stored = path.read_bytes() if path.exists() else _fetched(path.name, facts)
+        raise NotRecorded(
+            f"the trained network {path.name} does not fit into this notebook: put that file, from "
+            "the zip for classes or the folder book/recorded, beside the notebook, and run its "
+            "first cell again"
+        )
+    stored = path.read_bytes()
     if hashlib.sha256(stored).hexdigest() != facts["sha256"]:
         raise NotRecorded(f"{path} is damaged: its checksum is not the one in pretrained.json")
     return facts, torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-
-
-def _fetched(name, facts):
-    """A weights file from where the course is published, if it is -> bytes."""
-    for source in facts.get("sources", []):
-        with contextlib.suppress(OSError), urlopen(source, timeout=20) as response:
-            return response.read()
-    raise NotRecorded(
-        f"the trained network {name} (0.6 MB) does not fit into this notebook: put that file, from "
-        "the zip for classes or the folder book/recorded, beside the notebook, and run the cell "
-        "again"
-    )

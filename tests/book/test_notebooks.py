@@ -164,9 +164,8 @@ def test_alone_in_an_empty_folder(path, bare_python, tmp_path):
     notebook = nbformat.reads(text, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(AFTERWARDS))
     nbformat.write(notebook, alone / path.name)
-    if "recorded.pretrained(" in text:  # too large to be carried: in the zip it lies beside
-        for weights in (ROOT / "book" / "recorded").glob("*.pt"):
-            shutil.copy(weights, alone)
+    for weights in portable.weights(text).values():  # too large: in the zip they lie beside
+        shutil.copy(weights, alone)
     run = subprocess.run(
         [bare_python, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", path.name],
         cwd=alone,

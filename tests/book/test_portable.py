@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import json
 import os
 import re
 import shutil
@@ -145,9 +144,6 @@ def test_one_sentence_otherwise(cell, tmp_path, change, sentence):
 ASK = """
 from resnet_course.reproduce import recorded
 
-facts = recorded.pretrained_facts()
-facts["residual-20"]["sources"] = @SOURCES@
-recorded.pretrained_facts = lambda root=None: facts
 try:
     print(type(recorded.pretrained("residual-20")).__name__)
 except recorded.NotRecorded as error:
@@ -155,21 +151,24 @@ except recorded.NotRecorded as error:
 """
 
 
-def test_trained_weights_that_are_not_there(cell, tmp_path):
+def test_trained_weights_that_are_not_there(tmp_path, monkeypatch):
     """One sentence; beside the notebook, or where the course is published, they are found."""
     folder, weights = tmp_path / "x", ROOT / "book" / "recorded" / "residual-20.pt"
 
-    def said(*sources):
-        asked = cell + ASK.replace("@SOURCES@", repr(sources))
-        return run(asked, folder).stdout.splitlines()[1:]
+    def said(*places):
+        monkeypatch.setattr(portable, "places", lambda: places)
+        needed = portable.weights("recorded.pretrained(")
+        cell = portable.setup_cell(portable.package(), sync.version(), needed)
+        return run(cell + ASK, folder).stdout.splitlines()[1:]
 
-    (sentence,) = said("http://127.0.0.1:1/nothing")
+    nowhere = "http://127.0.0.1:1/nothing"
+    (sentence,) = said(nowhere)
     assert "residual-20.pt" in sentence and "beside the notebook" in sentence
-    assert said("http://127.0.0.1:1/nothing", weights.as_uri()) == ["CifarResNet"]
+    assert said(nowhere, weights.parent.as_uri()) == ["CifarResNet"]
     (folder / weights.name).write_bytes(weights.read_bytes())
     assert said() == ["CifarResNet"]
     (folder / weights.name).write_bytes(b"something else")
-    assert "damaged" in said()[0]
+    assert said() == [sentence]
 
 
 def test_with_a_repository_links_lead_to_the_site(monkeypatch):
@@ -177,11 +176,10 @@ def test_with_a_repository_links_lead_to_the_site(monkeypatch):
     monkeypatch.setattr(sync, "addresses", lambda: address)
     text = (ROOT / "book" / "intro.ipynb").read_text()
     assert not re.search(r"\]\(\w+\.ipynb", portable.portable(text, "", "1.0.0"))
-    facts = json.loads(portable.with_sources(b'{"residual-20": {"file": "residual-20.pt"}}'))
-    assert all(
-        source.startswith("https://") and source.endswith("book/recorded/residual-20.pt")
-        for source in facts["residual-20"]["sources"]
-    )
+    assert portable.places() == [
+        "https://owner.github.io/name/_sources/book/recorded",
+        f"https://github.com/owner/name/raw/v{sync.version()}/book/recorded",
+    ]
 
 
 HTML = ROOT / "_build" / "html"

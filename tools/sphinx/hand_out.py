@@ -73,7 +73,7 @@ def carry_the_package(app, exception):
         if "course-setup" not in text:
             continue
         packed = packed or portable.package(root)
-        text = portable.portable(text, packed, sync.version())
+        text = portable.portable(text, packed, sync.version(), root)
         if copy.read_text(encoding="utf-8") != text:
             copy.write_text(text, encoding="utf-8")
     for weights in (root / "book" / "recorded").glob("*.pt") if packed else ():
