@@ -115,9 +115,9 @@ def test_wrong_answers_get_their_own_sentence(chapter, name, i):
 
 def masked(sentence):
     """The sentence without its figures: lists of numbers, also cut ones, become one mark."""
-    number = r"[-+]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?"
-    text = re.sub(number, "#", re.sub(r"[\[\]()…]", "", sentence))
-    return re.sub(r"#(?:(?:, | × )#)*(?:, ?)?", "#", text)
+    number = r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?"
+    text = re.sub(number, "#", re.sub(r",?[\[\]()…]", "", sentence))
+    return re.sub(r"#(?:(?:, | × )#)+", "#", text)
 
 
 @every
