@@ -4,9 +4,10 @@
     python benchmarks/norm_and_noise.py table --json book/recorded/digits-norm-table.json
     python benchmarks/norm_and_noise.py warmup --json book/recorded/digits-bn-warmup.json
 
-Chapters 05 and 07 read the logs; all networks learn digits, with `train.fit`. `noise`: plain-8 and
-plain-20 for 4 epochs at several rates, with batch norm and without, undisturbed and *shaken*: every
-channel gets a random offset and scale behind each batch norm (or where it was), anew at every
+Chapter 05 reads the log of `noise`. All networks learn digits, with `train.fit`.
+
+`noise`: plain-8 and plain-20 for 4 epochs at several rates, with batch norm and without, undisturbed and
+*shaken*: every channel gets a random offset and scale behind each batch norm (or where it was), anew at every
 update, for the whole batch or for each image. `table`: 20 and 56 layers for 8 epochs, without
 norm, with and without shortcuts, and residual networks with norm at three depths. A network without
 norm is a new one with norm, folded with the statistics of all training images: it starts from the
