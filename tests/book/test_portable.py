@@ -182,6 +182,23 @@ def test_with_a_repository_links_lead_to_the_site(monkeypatch):
     ]
 
 
+def test_the_small_cell_fetches_the_package_from_the_repository(tmp_path):
+    """Nothing is installed: what GitHub packs is unpacked, and used from there."""
+    contents = {f"name-999/{name}": path.read_bytes() for name, path in portable.files().items()}
+    packed = tmp_path / "v999.0.0.zip"
+    packed.write_bytes(portable.archive(contents))
+    repository = "https://github.com/owner/name"
+    cell = sync.setup_cell(repository, "999.0.0")
+    there = f"{repository}/archive/refs/tags/v999.0.0.zip"
+    assert there in cell
+    done = run(cell.replace(there, packed.as_uri()) + TELL, tmp_path / "x", TMPDIR=str(tmp_path))
+    first, second = done.stdout.splitlines()
+    assert first.startswith("resnet_course ") and second.startswith(str(tmp_path)), done.stderr
+    done = run(cell.replace(there, "http://127.0.0.1:1/x.zip"), tmp_path / "x")
+    assert done.returncode == 1 and done.stderr.startswith("Check the network: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 HTML = ROOT / "_build" / "html"
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
