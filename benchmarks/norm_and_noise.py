@@ -6,13 +6,13 @@
 
 Chapter 05 reads the log of `noise`. All networks learn digits, with `train.fit`.
 
-`noise`: plain-8 and plain-20 for 4 epochs at several rates, with batch norm and without, undisturbed and
-*shaken*: every channel gets a random offset and scale behind each batch norm (or where it was), anew at every
-update, for the whole batch or for each image. `table`: 20 and 56 layers for 8 epochs, without
-norm, with and without shortcuts, and residual networks with norm at three depths. A network without
-norm is a new one with norm, folded with the statistics of all training images: it starts from the
-same function. `warmup`: residual-56 at rate 0.1, where some of its parameters start with 22 updates
-at a tenth of it.
+`noise`: plain-8 and plain-20 for 4 epochs at several rates, with batch norm and without,
+undisturbed and *shaken*: every channel gets a random offset and scale behind each batch norm (or
+where it was), anew at every update, for the whole batch or for each image. `table`: 20 and 56
+layers for 8 epochs, without norm, with and without shortcuts, and residual networks with norm at
+three depths. A network without norm is a new one with norm, folded with the statistics of all
+training images: it starts from the same function. `warmup`: residual-56 at rate 0.1, where some of
+its parameters start with 22 updates at a tenth of it.
 """
 
 import copy
