@@ -1,13 +1,11 @@
-"""What the course's trained network is worth on other images, and what its traps cost: chapter 08.
+"""What the course's trained network is worth on other images, and badly prepared: chapter 08.
 
     python benchmarks/transfer.py preprocessing --root FOLDER
     python benchmarks/transfer.py digits
-    python benchmarks/transfer.py traps --root FOLDER
 
 `preprocessing`: CIFAR-10 test error for images prepared rightly and wrongly. `digits`: test error
 on scikit-learn's digits, by number of labels, from scratch, with frozen features, fine-tuned.
-`traps`: what batch norm does to a network that somebody else trained. Each writes its figures with
---json, together with the sha256 of the weights: other weights, other figures.
+Each writes its figures with --json, with the sha256 of the weights: other weights, other figures.
 """
 
 import copy
@@ -22,8 +20,8 @@ from resnet_course import data, resnet, train
 from resnet_course.reproduce import recorded
 
 NETWORK = "residual-20"
-LABELS = (10, 20, 50, 100, 200, 500, 1437)
-UPDATES, BATCH, RATE = 60, 32, 0.02
+LABELS = (10, 30, 100, 300, 1437)
+UPDATES, RATE = 60, 0.02
 
 
 # Images
@@ -35,6 +33,11 @@ def as_photos(pixels):
     return large.repeat(1, 3, 1, 1)
 
 
+def batch_size(count):
+    """Small batches for few labels, so that each update sees part of them."""
+    return min(16 if count < 300 else 32, count)
+
+
 def some_labels(labels, count, seed):
     """Numbers of `count` training images, equally many of each digit; all of them if so many."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -43,15 +46,24 @@ def some_labels(labels, count, seed):
     return torch.cat([order[labels[order] == digit][: count // 10] for digit in range(10)])
 
 
-def shuffle_weights_(network, seed):
-    """The weights of every convolution in another order: their values stay, what they know goes."""
-    order = torch.Generator().manual_seed(seed)
-    for module in network.modules():
+@torch.no_grad()
+def shuffled(network, images, seed):
+    """A copy with every convolution's weights in another order, and statistics that fit.
+
+    The values stay, what they know goes: a control for all that needs no knowledge.
+    """
+    order, copied = torch.Generator().manual_seed(seed), copy.deepcopy(network)
+    for module in copied.modules():
         if isinstance(module, nn.Conv2d):
-            flat = module.weight.data.flatten()
-            module.weight.data = flat[torch.randperm(len(flat), generator=order)].view_as(
-                module.weight
+            flat = module.weight.flatten()
+            module.weight.copy_(
+                flat[torch.randperm(len(flat), generator=order)].view_as(module.weight)
             )
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all that follows
+            module.reset_running_stats()
+    copied.train()(images)
+    return copied.eval()
 
 
 # What is trained
@@ -83,28 +95,24 @@ def head(inputs, labels, strength=1e-3):
     return torch.no_grad()(lambda x: linear((x - mean) / std))
 
 
-def tune(network, images, labels, updates, rate=RATE, body=1.0, training=True, seed=0):
-    """SGD with momentum 0.9, the rate falling to 0 along a cosine; `body` is the body's share.
-
-    In place -> the network in evaluation mode.
-    """
-    rest = [p for name, p in network.named_parameters() if not name.startswith("fc.")]
-    groups = [{"params": network.fc.parameters(), "lr": rate}, {"params": rest, "lr": rate * body}]
-    optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-4)
+def tune(network, images, labels, updates, seed=0):
+    """All layers, in training mode; the rate falls to 0 along a cosine. In place."""
+    optimizer = torch.optim.SGD(network.parameters(), RATE, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     order, waiting = torch.Generator().manual_seed(seed), []
-    network.train(training)
+    images = images.contiguous(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last).train()
     for _ in range(updates):
         if not waiting:
             shuffled = torch.randperm(len(labels), generator=order)
-            size = min(BATCH, len(labels))
+            size = batch_size(len(labels))
             waiting = [part for part in shuffled.split(size) if len(part) == size]
         chosen = waiting.pop()
         optimizer.zero_grad()
         F.cross_entropy(network(images[chosen]), labels[chosen]).backward()
         optimizer.step()
         schedule.step()
-    return network.eval()
+    return network
 
 
 def error(logits, labels):
@@ -151,7 +159,7 @@ def wrong_preparations(prepare):
 def preprocessing(options):
     network, prepare = recorded.pretrained(NETWORK), recorded.preprocessing(NETWORK)
     arrays = data.cifar10_arrays(options.root)
-    count = 200 if options.quick else 10_000
+    count = 200 if options.quick else 2_000
     pick = slice(None, None, 10_000 // count)
     pixels = torch.from_numpy(arrays["test_images"][pick]).permute(0, 3, 1, 2).float()
     labels = torch.from_numpy(arrays["test_labels"][pick])
@@ -171,9 +179,8 @@ def digits(options):
     images, test_images = prepare(as_photos(train_pixels)), prepare(as_photos(test_pixels))
     inputs = {"pixels": (train_pixels.flatten(1), test_pixels.flatten(1))}
     inputs["frozen"] = features(network, images), features(network, test_images)
-    shuffled = copy.deepcopy(network)
-    shuffle_weights_(shuffled, seed=0)
-    inputs["frozen, weights shuffled"] = features(shuffled, images), features(shuffled, test_images)
+    control = shuffled(network, images[:500], seed=0)
+    inputs["frozen, weights shuffled"] = features(control, images), features(control, test_images)
 
     counts, seeds, updates = ((10, 50), 1, 2) if options.quick else (LABELS, 3, UPDATES)
     found = {}
@@ -195,74 +202,12 @@ def digits(options):
             for name, value in errors.items():
                 found.setdefault(name, {}).setdefault(str(count), []).append(value)
             print(count, seed, {name: round(e, 3) for name, e in errors.items()}, flush=True)
-    recipe = {"updates": updates, "batch": BATCH, "lr": RATE, "seeds": seeds}
+    batches = {str(count): batch_size(count) for count in counts}
+    recipe = {"updates": updates, "batch": batches, "lr": RATE, "seeds": seeds}
     return {"recipe": recipe, "test_error": found}
 
 
-def traps(options):
-    network, prepare = recorded.pretrained(NETWORK), recorded.preprocessing(NETWORK)
-    real, seeds = data.digits(), 1 if options.quick else 3
-    count, updates = (10, 2) if options.quick else (100, UPDATES)
-    images = prepare(as_photos(real.pixels(real.train_images)))
-    test = prepare(as_photos(real.pixels(real.test_images))), real.test_labels
-    source, found = photographs(prepare, options), {}
-
-    def note(name, errors):
-        found.setdefault(name, []).append(errors)
-        print(f"{name:40}", {of: f"{value:.1%}" for of, value in errors.items()}, flush=True)
-
-    for seed in range(seeds):
-        chosen = some_labels(real.train_labels, count, seed)
-        mine = images[chosen], real.train_labels[chosen]
-        for mode in ("evaluation", "training"):  # only the head learns; where is the body?
-            drifted = with_new_head(network, seed)
-            learn_head(drifted, *mine, mode == "training", updates)
-            errors = {"digits": train.evaluate(drifted, *test)[1]}
-            drifted.fc = network.fc
-            errors["CIFAR-10"] = train.evaluate(drifted, *source)[1]
-            note(f"frozen body in {mode} mode", errors)
-        for batches in (1, 5, 20):
-            drifted = look_at(copy.deepcopy(network), images, batches, seed)
-            errors = {"CIFAR-10": train.evaluate(drifted, *source)[1]}
-            note(f"batches looked at in training mode: {batches}", errors)
-        for rate, body, mode in RATES:
-            tuned = with_new_head(network, seed)
-            tune(tuned, *mine, updates, rate, body, mode == "training", seed)
-            errors = {"digits": train.evaluate(tuned, *test)[1]}
-            note(f"fine-tuned, rate {rate}, body x {body}, {mode} mode", errors)
-    return {"images": len(source[1]), "labels": count, "error": found}
-
-
-RATES = [(rate, body, "training") for rate in (0.004, 0.02, 0.1, 0.5) for body in (1.0, 0.1)]
-RATES += [(0.02, 1.0, "evaluation"), (0.004, 1.0, "evaluation")]
-
-
-def photographs(prepare, options):
-    """Every fifth test image of CIFAR-10, prepared -> (images, labels)."""
-    arrays = data.cifar10_arrays(options.root)
-    pick = slice(None, None, 500 if options.quick else 5)
-    pixels = torch.from_numpy(arrays["test_images"][pick]).permute(0, 3, 1, 2).float()
-    return prepare(pixels), torch.from_numpy(arrays["test_labels"][pick])
-
-
-@torch.no_grad()
-def look_at(network, images, batches, seed):
-    """Nothing learns: a few batches pass through in training mode. In place -> the network."""
-    order = torch.Generator().manual_seed(seed)
-    network.train()
-    for _ in range(batches):
-        network(images[torch.randperm(len(images), generator=order)[:BATCH]])
-    return network.eval()
-
-
-def learn_head(network, images, labels, training, updates):
-    """Freeze all but the last layer, as is usually done, and train in this mode."""
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad = name.startswith("fc.")
-    tune(network, images, labels, updates, training=training)
-
-
-PARTS = {"preprocessing": preprocessing, "digits": digits, "traps": traps}
+PARTS = {"preprocessing": preprocessing, "digits": digits}
 
 
 def main():
