@@ -81,7 +81,21 @@ def _known_depths(kind, blocks):
         (wanted + len(blocks) - 1, beside) if basic else (None, ""),
         (wanted + len(blocks), "what lies beside the main path, as shortcuts do, does not count"),
         (wanted + 1, "one too many; the poolings have no weights"),
-        (wanted + 2, "two too many; the poolings have no weights"),
+        (
+            wanted + 2,
+            "two too many: the poolings have no weights, and what lies outside the blocks counts "
+            "once",
+        )
+        if basic
+        else (None, ""),
+        (
+            wanted + 2 * len(blocks) - 2,
+            "the first convolution and the linear layer are there once, not in every stage",
+        ),
+        (per_block * sum(blocks[:-1]) + 2, "one of the stages is missing"),
+        (6 * blocks[0] + 2, "6n + 2 is the rule of the CIFAR networks; this list has four stages")
+        if basic
+        else (None, ""),
         (4 * total + 2, "4 is the bottleneck's expansion of channels, not its number of layers"),
         (total, "that is the number of blocks"),
         (total + 2, "each block counts with all its convolutions"),
@@ -451,6 +465,17 @@ def _judge_weights(stage, block, arguments, what, x, y):
         2,
     )
     wanted.load_state_dict(dict(zip(names, values, strict=True)))
+    own = list(stage.parameters())
+    expect(
+        len(own) == len(list(wanted.parameters())),
+        f"For {what}, {len(own)} different weights instead of {len(list(wanted.parameters()))}: "
+        "some layers share theirs with others.",
+        1,
+    )
+    expect(
+        all(parameter.requires_grad for parameter in own),
+        "The weights of a new stage must be trainable, but some have `requires_grad=False`.",
+    )
     for mode in (True, False):
         with torch.no_grad():
             same = close(stage.train(mode)(x), wanted.train(mode)(x))
@@ -478,6 +503,11 @@ def renamed(attempt):
         state = {"module." + name.replace("fc.", "linear."): v for name, v in saved.items()}
         result = call(attempt, dict(state), hint=1)
         expect(isinstance(result, dict), f"Expected a dictionary, got {show(result)}.")
+        expect(
+            all(isinstance(name, str) for name in result),
+            "The keys of the new dictionary are not all texts: a state dict has name → tensor.",
+            1,
+        )
         _judge_names(set(result), set(saved))
         for name in saved:
             _judge_value(name, result[name], saved)

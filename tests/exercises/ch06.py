@@ -124,6 +124,17 @@ class OwnStage(nn.Module):
         return x
 
 
+def with_shared_weights(*arguments):
+    stage = right_stage(*arguments)
+    for block in stage[2:]:
+        block.conv2 = stage[1].conv2
+    return stage
+
+
+def frozen(*arguments):
+    return right_stage(*arguments).requires_grad_(False)
+
+
 def always_two(block, in_channels, channels, num_blocks, stride):
     return right_stage(block, in_channels, channels, num_blocks, 2)
 
@@ -357,6 +368,11 @@ BANKS = {
             (lambda k, b: sum(b) + 2, "with all its convolutions"),
             (lambda k, b: 2 * depth(k, b) - 1, "batch norm has learned numbers"),
             (lambda k, b: depth(k, b, outside=4), "two too many"),
+            (lambda k, b: depth(k, b, 2, 3, 2 * len(b)), "not in every stage"),
+            (lambda k, b: depth(k, b[1:]), "one of the stages is missing"),
+            (lambda k, b: depth(k, b[:-1]), "one of the stages is missing"),
+            (lambda k, b: 6 * b[0] + 2, "the rule of the CIFAR networks"),
+            (lambda k, b: {"basic": 2, "bottleneck": 3}[k] * (sum(b) + 2), "two too many"),
             (lambda k, b: depth(k, [max(b)]), "of the longest alone"),
             (lambda k, b: depth(k, [math.prod(b)]), "their blocks add up"),
             (lambda k, b: len(b), "the number of stages"),
@@ -464,6 +480,8 @@ BANKS = {
             (stride_last, "not the first block but a later one"),
             (no_expansion, "do not fit together"),
             (one_too_many, "of them run"),
+            (with_shared_weights, "share theirs with others"),
+            (frozen, "must be trainable"),
             (with_an_extra_norm, "not the weights of its blocks alone"),
             (with_an_extra_sigmoid, "outputs in training mode differ"),
             (with_a_dropout_in_evaluation, "outputs in evaluation mode differ"),
@@ -503,6 +521,7 @@ BANKS = {
             (by_position, "zip() argument 2 is longer"),
             (lambda s: {k: v.half() for k, v in rename(s).items()}, "is not the one saved"),
             (lambda s: {k: v.double() for k, v in rename(s).items()}, "has another dtype"),
+            (lambda s: {v: k for k, v in rename(s).items()}, "are not all texts"),
             (lambda s: {k: k for k in rename(s)}, "is no tensor any more"),
             (by_order, "has the value of"),
             (lambda s: rename(s) | {"extra": torch.zeros(1)}, "is one too many"),
