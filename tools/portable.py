@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import lzma
 import re
 import sys
 import zipfile
@@ -24,7 +25,7 @@ MOMENT = (1980, 1, 1, 0, 0, 0)  # of every file in an archive: equal contents ar
 
 SETUP = """
 # @title Setup: run this cell first { display-mode: "form" }
-# The text below is the course's package, resnet_course @RELEASE@, as a zip file.
+# The text below is the course's package, resnet_course @RELEASE@: a packed zip file.
 PACKAGE = "@PACKAGE@"
 SHA256 = "@SHA256@"
 WEIGHTS, PLACES = @WEIGHTS@, @PLACES@
@@ -37,6 +38,7 @@ import atexit
 import base64
 import hashlib
 import io
+import lzma
 import os
 import shutil
 import sys
@@ -50,8 +52,8 @@ if getattr(sys.modules.get("resnet_course"), "SHA256", None) != SHA256:
         raise SystemExit("This notebook is damaged: download it again.")
     try:
         folder = tempfile.mkdtemp(prefix="resnet_course_")
-        packed = zipfile.ZipFile(io.BytesIO(base64.b64decode(PACKAGE)))
-        packed.extractall(folder)
+        packed = io.BytesIO(lzma.decompress(base64.b64decode(PACKAGE)))
+        zipfile.ZipFile(packed).extractall(folder)
     except OSError as error:
         raise SystemExit(
             f"The package finds no room here ({error}): name a folder that can be "
@@ -108,21 +110,25 @@ def files(root=ROOT):
     return dict(sorted(carried.items()))
 
 
-def archive(contents):
+def archive(contents, method=zipfile.ZIP_DEFLATED):
     """A zip file -> bytes. The same contents, {name: bytes}, make the same bytes."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+    with zipfile.ZipFile(packed, "w", method) as file:
         for name, content in contents.items():
             entry = zipfile.ZipInfo(name, MOMENT)
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            entry.compress_type, entry.external_attr = method, 0o644 << 16
             file.writestr(entry, content)
     return packed.getvalue()
 
 
 def package(root=ROOT):
-    """The course's package as text -> base64 of a zip file."""
+    """The course's package as text -> base64 of a zip file, packed as a whole.
+
+    As one piece it takes a third less than file by file: notebooks have at most `MOST_BYTES`.
+    """
     contents = {name: path.read_bytes() for name, path in files(root).items()}
-    return base64.b64encode(archive(contents)).decode()
+    whole = lzma.compress(archive(contents, zipfile.ZIP_STORED), preset=9 | lzma.PRESET_EXTREME)
+    return base64.b64encode(whole).decode()
 
 
 def weights(text, root=ROOT):
