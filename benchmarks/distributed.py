@@ -68,7 +68,7 @@ def run(folder, name, processes, *more, before=()):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{name}: {done.stderr[-2000:]}")
+        sys.exit(f"{name}: {done.stderr}")
     return torch.load(folder / name / "checkpoint.pt", weights_only=True), done.stdout
 
 

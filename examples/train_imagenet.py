@@ -257,13 +257,18 @@ def synchronized(model, device):
     return model
 
 
+def layout(device):
+    """Channels last are quicker on GPUs; on CPUs batch norm in float32 loses two digits by it."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 def build(options, classes, device):
     torch.manual_seed(options.seed)  # the same weights on every process
     if options.arch in SMALL:
         model = resnet.cifar_resnet(int(options.arch.removeprefix("cifar")), classes)
     else:
         model = getattr(resnet, options.arch)(classes)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device, memory_format=layout(device))
     return synchronized(model, device) if options.sync_bn and dist.is_initialized() else model
 
 
@@ -375,7 +380,7 @@ def train_epoch(options, model, images, progress, device):
     optimizer, started = progress.parts["optimizer"], time.perf_counter()
     model.train()
     for number, (x, y) in enumerate(loader(images, batches, options, device), 1):
-        x = x.to(device, non_blocking=True, memory_format=torch.channels_last)
+        x = x.to(device, non_blocking=True, memory_format=layout(device))
         y = y.to(device, non_blocking=True)
         last = number % options.accumulate == 0
         with nullcontext() if last or world == 1 else model.no_sync():  # exchange once an update
@@ -416,7 +421,7 @@ def evaluate(options, model, images, device):
     wrong = torch.zeros((), device=device)
     for x, y in loader(images, batches, options, device):
         with half_precision(options, device)[0]:
-            logits = model(x.to(device, memory_format=torch.channels_last))
+            logits = model(x.to(device, memory_format=layout(device)))
         wrong += (logits.argmax(1) != y.to(device)).sum()
     if world > 1:
         dist.all_reduce(wrong)

@@ -117,11 +117,9 @@ def same(a, b):
 
 
 def away(a, b):
-    """The largest difference between the weights and statistics of two checkpoints."""
-    return max(
-        (a["model"][name].double() - b["model"][name].double()).abs().max().item()
-        for name in a["model"]
-    )
+    """How far apart the weights and statistics of two checkpoints are, relative."""
+    flat = [torch.cat([v.double().flatten() for v in c["model"].values()]) for c in (a, b)]
+    return ((flat[0] - flat[1]).norm() / flat[0].norm()).item()
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +168,7 @@ def test_killed_without_restarts_and_the_same_command_again(digits, one_process,
     command[command.index(out)] = whole
     assert torchrun(*command)[0] == 0
     assert same(again, checkpoint(whole))
-    assert away(again, one_process) > 0.02, "without --sync-bn each half has its own statistics"
+    assert away(again, one_process) > 3e-3, "without --sync-bn each half has its own statistics"
 
 
 def test_an_interrupted_run_ends_like_a_whole_one(digits, here, tmp_path):

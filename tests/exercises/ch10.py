@@ -1,0 +1,233 @@
+"""Answers to the exercises of chapter 10."""
+
+import torch
+from bank import Bank
+from torch import nn
+from torch.nn import functional as F
+
+# 10.1
+
+
+def by_weight(c_in, c_out, kernel, groups, height, width):
+    with torch.device("meta"):
+        conv = nn.Conv2d(c_in, c_out, kernel, groups=groups, bias=False)
+    return conv.weight.numel() * height * width
+
+
+def by_group(c_in, c_out, kernel, groups, height, width):
+    total = 0
+    for _ in range(groups):
+        total += (c_in // groups) * (c_out // groups) * kernel * kernel * height * width
+    return total
+
+
+# 10.2
+
+
+def by_strides(order, batch, rank, world):
+    updates = len(order) // batch
+    return [order[u * batch : (u + 1) * batch][rank::world] for u in range(updates)]
+
+
+def by_blocks(order, batch, rank, world):
+    per = batch // world
+    starts = range(0, len(order) // batch * batch, batch)
+    return [order[s + rank * per : s + (rank + 1) * per] for s in starts]
+
+
+def by_tensor(order, batch, rank, world):
+    updates = len(order) // batch
+    return torch.tensor(order[: updates * batch]).view(updates, -1, world)[:, :, rank]
+
+
+def by_every_second(order, batch, rank, world):
+    mine, per = order[rank::world], batch // world
+    return [mine[u * per : (u + 1) * per] for u in range(len(order) // batch)]
+
+
+def careless(order, batch, rank, world):
+    part = len(order) // batch * batch // world
+    mine = order[rank * part : (rank + 1) * part]
+    size = batch // world
+    return [mine[i : i + size] for i in range(0, part, size)]
+
+
+def with_the_rest(order, batch, rank, world):
+    return [order[i : i + batch][rank::world] for i in range(0, len(order), batch)]
+
+
+def everybody_all(order, batch, rank, world):
+    return [order[u * batch : (u + 1) * batch] for u in range(len(order) // batch)]
+
+
+def everybody_the_first(order, batch, rank, world):
+    return by_strides(order, batch, 0, world)
+
+
+def whole_batches_in_turn(order, batch, rank, world):
+    return everybody_all(order, batch, rank, world)[rank::world]
+
+
+def per_process(order, batch, rank, world):
+    per = batch // world
+    return [order[s : s + per] for s in range(0, len(order) - per + 1, per)]
+
+
+def next_batch(order, batch, rank, world):
+    return by_strides(order[-(len(order) // batch * batch) :][::-1], batch, rank, world)
+
+
+# 10.3
+
+
+def weighed(network, images, labels, pieces):
+    network.zero_grad()
+    for x, y in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
+        (F.cross_entropy(network(x), y) * len(y) / len(labels)).backward()
+
+
+def summed(network, images, labels, pieces):
+    for p in network.parameters():
+        p.grad = None
+    for x, y in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
+        (F.cross_entropy(network(x), y, reduction="sum") / len(labels)).backward()
+
+
+def divided_at_the_end(network, images, labels, pieces):
+    network.zero_grad()
+    for x, y in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
+        F.cross_entropy(network(x), y, reduction="sum").backward()
+    for p in network.parameters():
+        p.grad /= len(labels)
+
+
+def by_grad(network, images, labels, pieces):
+    parameters = list(network.parameters())
+    total = [torch.zeros_like(p) for p in parameters]
+    for x, y in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
+        loss = F.cross_entropy(network(x), y, reduction="sum") / len(labels)
+        total = [a + b for a, b in zip(total, torch.autograd.grad(loss, parameters), strict=True)]
+    for p, g in zip(parameters, total, strict=True):
+        p.grad = g
+
+
+def pieced(network, images, labels, pieces, factor=1.0, clear="first", keep=slice(None)):
+    if clear == "first":
+        network.zero_grad()
+    for x, y in list(zip(images.chunk(pieces), labels.chunk(pieces), strict=True))[keep]:
+        if clear == "each":
+            network.zero_grad()
+        (F.cross_entropy(network(x), y) * factor).backward()
+
+
+def kept_old(network, images, labels, pieces):
+    for x, y in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
+        (F.cross_entropy(network(x), y, reduction="sum") / len(labels)).backward()
+
+
+def at_once(network, images, labels, pieces):
+    network.zero_grad()
+    F.cross_entropy(network(images), labels).backward()
+
+
+def with_a_step(network, images, labels, pieces):
+    weighed(network, images, labels, pieces)
+    torch.optim.SGD(network.parameters(), 0.1).step()
+
+
+def cleared_after(network, images, labels, pieces):
+    weighed(network, images, labels, pieces)
+    network.zero_grad()
+
+
+def not_averaged(network, images, labels, pieces):
+    network.zero_grad()
+    for x, y in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
+        F.cross_entropy(network(x), y, reduction="sum").backward()
+
+
+def odd_factor(network, images, labels, pieces):
+    pieced(network, images, labels, pieces, 0.123)
+
+
+RIGHT = {"A": "mixed", "B": "block", "C": "recipe", "D": "mixed"}
+
+BANKS = {
+    "grouped_cost": Bank(
+        right=[
+            lambda i, o, k, g, h, w: o * h * w * k * k * i // g,
+            lambda i, o, k, g, h, w: o * h * w * k * k * i / g,
+            by_weight,
+            by_group,
+            lambda *a: torch.tensor(by_weight(*a)),
+        ],
+        wrong=[
+            (lambda i, o, k, g, h, w: o * h * w * k * k * i, "save nothing yet"),
+            (lambda i, o, k, g, h, w: o * h * w * k * k * i * g, "multiplied by the groups"),
+            (lambda i, o, k, g, h, w: o * h * w * k * k * i // g**2, "divided by the groups twice"),
+            (lambda i, o, k, g, h, w: 2 * o * h * w * k * k * i // g, "counts as one operation"),
+            (lambda i, o, k, g, h, w: o * h * w * k * i // g, "`kernel * kernel` places"),
+            (lambda i, o, k, g, h, w: o * h * w * (k * k * i // g + 1), "there is no bias"),
+            (lambda i, o, k, g, h, w: o * k * k * i // g, "the number of weights"),
+            (lambda i, o, k, g, h, w: o * h * h * k * k * i // g, "`height` was used twice"),
+            (lambda i, o, k, g, h, w: o * h * w * k * k, "sums over the channels of its group"),
+            (lambda i, o, k, g, h, w: h * w * k * k * i // g, "the cost of one output channel"),
+            (lambda *a: 1234567, "with one group, got"),
+            (lambda *a: None, "end with `return`"),
+        ],
+    ),
+    "share": Bank(
+        right=[by_strides, by_blocks, by_tensor, by_every_second],
+        wrong=[
+            (careless, "the images that meet in an update"),
+            (next_batch, "the images that meet in an update"),
+            (with_the_rest, "an incomplete batch is among them"),
+            (everybody_all, "each reads the *whole* batch"),
+            (everybody_the_first, "read by two processes or twice"),
+            (per_process, "`batch` counts the images of *all* processes"),
+            (lambda o, b, r, w: by_strides(o, b, r, w)[:-1], "there are fewer updates"),
+            (lambda o, b, r, w: by_strides(o, b, r, w)[: -1 if r else None], "those wait for ever"),
+            (lambda o, b, r, w: [n for part in by_strides(o, b, r, w) for n in part], "of *lists*"),
+            (lambda o, b, r, w: 5, "Expected a list of batches"),
+            (lambda o, b, r, w: None, "end with `return`"),
+            (lambda o, b, r, w: o.sort() or by_strides(o, b, r, w), "in place"),
+        ],
+    ),
+    "accumulate": Bank(
+        right=[weighed, summed, divided_at_the_end, by_grad],
+        wrong=[
+            (lambda *a: pieced(*a), "the *sum* of the pieces'"),
+            (lambda *a: pieced(*a, factor=1 / a[3]), "the pieces' means count alike"),
+            (lambda *a: pieced(*a, clear="each"), "the last piece alone."),
+            (lambda *a: pieced(*a, 1 / a[3], clear="each"), "divided by the number of pieces"),
+            (lambda *a: pieced(*a, keep=slice(1)), "of the first piece alone"),
+            (kept_old, "the old gradients are still in them"),
+            (at_once, "the whole batch at once"),
+            (with_a_step, "no step belongs here"),
+            (cleared_after, "There is no gradient afterwards"),
+            (not_averaged, "a sum over all images"),
+            (odd_factor, "other ones than those of the whole batch"),
+        ],
+    ),
+    "judge_claims": Bank(
+        right=[
+            RIGHT,
+            {k: v.upper() for k, v in RIGHT.items()},
+            {**RIGHT, "E": "?"},
+            {k: f" {v} " for k, v in RIGHT.items()},
+        ],
+        wrong=[
+            ({**RIGHT, "A": "block"}, "the old network had another training"),
+            ({**RIGHT, "A": "recipe"}, "the network is another one, too"),
+            ({**RIGHT, "B": "recipe"}, 'B is not "recipe"'),
+            ({**RIGHT, "B": "mixed"}, 'B is not "mixed"'),
+            ({**RIGHT, "C": "block"}, "to the last layer"),
+            ({**RIGHT, "C": "mixed"}, 'C is not "mixed"'),
+            ({**RIGHT, "D": "block"}, "the baseline alone"),
+            ({**RIGHT, "D": "recipe"}, "have other blocks, too"),
+            ({"A": "mixed", "B": "block"}, "C, D is missing"),
+            (["mixed", "block", "recipe", "mixed"], "Expected a dictionary"),
+            ({**RIGHT, "A": "both"}, 'Expected one of "block"'),
+        ],
+    ),
+}
