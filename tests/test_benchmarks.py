@@ -72,6 +72,17 @@ def test_same_learning(monkeypatch, tmp_path, capsys):
     assert "deviations apart" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("group", ["noise", "table", "warmup"])
+def test_norm_and_noise(monkeypatch, tmp_path, group):
+    main(monkeypatch, "norm_and_noise", group, "--json", tmp_path / "log.json")
+    assert recorded.read(tmp_path / "log.json")
+
+
+def test_threads(monkeypatch, capsys):
+    main(monkeypatch, "threads")
+    assert "2 x 1 thread" in capsys.readouterr().out
+
+
 def test_data_loading(monkeypatch, capsys):
     import data_loading
 

@@ -202,19 +202,18 @@ def test_explorers_read_in_the_dark_and_fit_a_phone(visit):
 @pytest.mark.parametrize("name", pages())
 def test_quizzes_answer_by_keyboard_without_a_kernel(visit, name):
     page, _, _ = visit(name)
-    questions = page.locator(".course-quiz fieldset")
+    questions = page.locator(".course-quiz section")
     for number in range(questions.count()):
         question = questions.nth(number)
-        options, answers = question.locator("input"), question.locator("p")
+        options, answers = question.locator("summary"), question.locator("details p")
         assert answers.count() == options.count() >= 3
-        assert question.locator("p:visible").count() == 0
-        options.first.focus()
-        page.keyboard.press("Space")
+        assert question.locator("details p:visible").count() == 0
         for i in range(options.count()):
-            assert [answers.nth(k).is_visible() for k in range(options.count())].index(True) == i
-            assert question.locator("p:visible").count() == 1
-            page.keyboard.press("ArrowDown")
-        assert question.locator("p.right").count() == 1
+            options.nth(i).focus()
+            page.keyboard.press("Enter")
+            assert answers.nth(i).is_visible()
+            assert question.locator("details p:visible").count() == 1  # they close each other
+        assert question.locator("details p.right").count() == 1
 
 
 def test_exercises_wait_calmly_in_the_built_page(visit):
