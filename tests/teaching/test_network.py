@@ -16,7 +16,7 @@ in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome o
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>x</title>
 <body style="margin:0;font-family:sans-serif;{look}">{body}</body></html>"""
-PRECISION = 1e-3  # of the page's logits against PyTorch with the same weights
+PRECISION = 1e-4  # of the page's logits against PyTorch with the same weights
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def test_a_forward_pass_takes_less_than_50_ms(visit, networks):
     script = (
         "() => { const e = document.querySelector('.course-network'), times = [];"
         " const pixels = new Array(64).fill(8); e.run(pixels, []);"
-        " for (let i = 0; i < 15; i++) { const t = performance.now(); e.run(pixels, []);"
-        " times.push(performance.now() - t); } return times.sort((a, b) => a - b)[7]; }"
-    )
+        " for (let i = 0; i < 60; i++) { const t = performance.now(); e.run(pixels, []);"
+        " times.push(performance.now() - t); } return Math.min(...times); }"
+    )  # the quickest: whatever else the machine does only adds to it
     assert page.evaluate(script) < 50
 
 
