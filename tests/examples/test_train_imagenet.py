@@ -144,7 +144,7 @@ def test_two_processes_survive_and_learn_what_one_learns(digits, one_process, tm
     assert "2 processes on cpu" in output and "update 6 of 6 is done" in output
     restarted = checkpoint(out)
     assert restarted["update"] == 6
-    assert away(restarted, one_process) < 1e-3
+    assert away(restarted, one_process) < 1e-4
     assert [r["val_error"] for r in restarted["log"]] == [
         r["val_error"] for r in one_process["log"]
     ]
@@ -168,7 +168,7 @@ def test_killed_without_restarts_and_the_same_command_again(digits, one_process,
     command[command.index(out)] = whole
     assert torchrun(*command)[0] == 0
     assert same(again, checkpoint(whole))
-    assert away(again, one_process) > 3e-3, "without --sync-bn each half has its own statistics"
+    assert away(again, one_process) > 5e-3, "without --sync-bn each half has its own statistics"
 
 
 def test_an_interrupted_run_ends_like_a_whole_one(digits, here, tmp_path):
