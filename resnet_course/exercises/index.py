@@ -58,4 +58,8 @@ ABOUT = {  # number: (kind, level, what it asks)
     "9.4": ("build", 1, "Normalize a direction filter by filter."),
     "9.5": ("find the bug", 2, "Stochastic depth, written in a hurry."),
     "9.6": ("predict", 2, "Sort six claims by how well they are known."),
+    "10.1": ("build", 1, "Count the multiply-adds of a convolution with groups."),
+    "10.2": ("find the bug", 2, "Two processes that do not share one epoch as they should."),
+    "10.3": ("build", 2, "Take a batch in pieces, and leave the gradients of the whole."),
+    "10.4": ("predict", 2, "Tell apart comparisons of blocks, of recipes, and of both at once."),
 }
