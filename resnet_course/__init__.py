@@ -6,4 +6,4 @@ The subject stands on top, to be read in this order: `resnet` (the networks), `b
 longer than a cell, and their logs).
 """
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
