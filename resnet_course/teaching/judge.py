@@ -216,9 +216,17 @@ def as_before(before, after, hint=None, strict=True):
 
 
 def copied(thing):
-    """A deep copy where there can be one (not of generators, nor of tensors inside a graph)."""
+    """A deep copy where there can be one (not of generators, nor of tensors inside a graph).
+
+    Gradients come along: the copy that PyTorch makes of a parameter has none.
+    """
+    seen = {}
     try:
-        return copy.deepcopy(thing)
+        made = copy.deepcopy(thing, seen)
+        for one in seen.get(id(seen), []):  # all the originals
+            if isinstance(one, torch.nn.Parameter) and one.grad is not None:
+                seen[id(one)].grad = one.grad.detach().clone()
+        return made
     except Exception:
         return thing
 

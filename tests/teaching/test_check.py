@@ -201,6 +201,20 @@ def test_call_lets_pass_what_it_was_not_asked_about():
     assert check.call(lambda x: 1, x, leave="all") == 1
 
 
+def test_call_knows_gradients_that_were_there_before():
+    given = network()
+    given[0](torch.ones(1, 2)).sum().backward()
+    kept = check.copied({"networks": [given], "weight": given[0].weight})
+    assert torch.equal(kept["weight"].grad, given[0].weight.grad)
+    assert kept["networks"][0][0].weight is kept["weight"]
+    assert kept["weight"].grad is not given[0].weight.grad
+    assert check.call(lambda n: 1, given, leave="all") == 1
+    with pytest.raises(check.Mistake, match=r"gradient .* is another one"):
+        check.call(lambda n: n[0].weight.grad.add_(1), given, leave="all")
+    with pytest.raises(check.Mistake, match=r"gradient .* is lost"):
+        check.call(lambda n: n.zero_grad() or 1, given, leave="all")
+
+
 @pytest.mark.parametrize(
     ("given", "function"),
     [
