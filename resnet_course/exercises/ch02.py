@@ -143,7 +143,7 @@ def conv_weight(attempt):
     """A function: (out, in, height, width) -> weight of that shape with variance 2 / fan_in."""
     for shape in ((3, 2, 1, 4), (1, 1, 1, 1)):
         tensor(call(attempt, *shape), shape, f"the weight of {shape}")
-    trials = []
+    trials, cut = [], []
     for upright in (True, False):
         shape = _clear_shape(upright)
         weight = call(attempt, *shape)
@@ -156,12 +156,21 @@ def conv_weight(attempt):
         off = weight.mean().abs().item() / weight.std().item()
         expect(
             off < 0.1,
-            "The mean of the weight is not 0: was it drawn with `torch.rand`, between 0 and 1?"
+            "The mean of the weight is not 0: none of its numbers is negative."
             if weight.min() >= 0
             else "The mean of the weight is not 0.",
             2,
         )
+        largest = weight.abs() == weight.abs().max()
+        cut.append(bool(0.01 < largest.double().mean() < 1))
         trials.append((shape, weight.var().item()))
+        # of independent numbers, the kernels' means vary less than the numbers by the kernel's size
+        means = weight.flatten(2).mean(2).var() / weight.var() * math.prod(shape[2:])
+        expect(
+            means < 1.5,
+            "The numbers inside a kernel are not independent of each other; draw every one.",
+            2,
+        )
     fits = []  # a cause is named if it explains both trials, or the one that went wrong
     for shape, variance in trials:
         wanted = 2 / math.prod(shape[1:])
@@ -169,6 +178,12 @@ def conv_weight(attempt):
             known = _wrong_variances(*shape)
             fits.append({why: hint for v, why, hint in known if abs(variance / v - 1) < 0.04})
             shown = wanted, variance, f"the variance of the weight of shape {shape}"
+    expect(
+        not fits or not all(cut),
+        "The variance is not 2 / fan_in: many numbers are just as large as the largest, and "
+        "cutting off what is larger takes variance away.",
+        2,
+    )
     if fits:
         common = [why for why in fits[0] if all(why in fit for fit in fits)]
         if len(common) != 1:
@@ -249,12 +264,12 @@ def predict_padding(attempt, measured):
         (abs(guess - math.sqrt(2 / 3)) < 0.002, "that is the root of the root mean square", 2)
     )
     known += [
-        (abs(guess - inside / 9) < 0.012, f"as a mean square, that is {inside} of nine places", 1)
+        (abs(guess - inside / 9) < 0.006, f"as a mean square, that is {inside} of nine places", 1)
         for inside in (1, 2, 3, 5, 7, 8)
     ]
     known += [
         (
-            abs(guess - math.sqrt(inside / 9)) < 0.012,
+            abs(guess - math.sqrt(inside / 9)) < 0.006,
             f"as a root mean square, that is {inside} of nine places",
             1,
         )

@@ -165,7 +165,15 @@ BANKS = {
             (uniform(2), "a uniform distribution"),
             (pytorch_default, "PyTorch's default"),
             (lambda *s: torch.randn(s), "was not scaled"),
-            (positive, "`torch.rand`"),
+            (
+                lambda *s: (torch.randn(*s[:2], 1, 1) * math.sqrt(2 / fan(*s))).expand(s),
+                "not independent of each other",
+            ),
+            (
+                lambda *s: torch.randn(s).clamp(-1, 1) * math.sqrt(2 / fan(*s)),
+                "cutting off what is larger",
+            ),
+            (positive, "none of its numbers is negative"),
             (lambda *s: torch.zeros(s), "must be random"),
             (lambda *s: torch.randn(s) * 0.3, "for the variance of the weight"),
             (lambda *s: torch.randn(s[1], s[0], *s[2:]), "Expected shape"),
