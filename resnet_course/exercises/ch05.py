@@ -96,9 +96,9 @@ def _known_normalized(x, eps):
         (centred / (var.sqrt() + eps), "ε belongs *inside* the root, added to the variance", 3),
         (centred / (std + eps), "ε belongs inside the root, and the variance is the biased one", 3),
         (centred / (var + eps), "it was divided by the variance, not by its square root", 3),
-        (centred / var.sqrt(), "ε was left out", 3),
-        (centred / std, "ε was left out, and the variance is not the biased one", 3),
-        (centred / var, "ε was left out, and it was divided by the variance, not its root", 3),
+        (centred / var.sqrt(), "ε was not added to the variance", 3),
+        (centred / std, "ε was not added, and the variance is not the biased one", 3),
+        (centred / var, "ε was not added, and it was divided by the variance, not its root", 3),
         (centred / torch.sqrt(var + eps**2), "ε was squared; it is added as it is", 3),
         (centred * torch.sqrt(var + eps), "it was multiplied by the root; divide by it", 3),
         (
@@ -249,7 +249,7 @@ def memory(attempt):
         (22, "that is within 10 %, not 1 %"),
         (29, "that is within 5 %, not 1 %"),
         (33, "1 % of 3 is 0.03; within 0.1 is not near enough"),
-        (43, "close, but a whole number must be rounded up, not down"),
+        (43, "close, but one batch more is needed; a fraction of a batch is rounded up, not down"),
         (45, "count the updates, from the first on"),
         (46, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
         (47, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
@@ -402,16 +402,16 @@ def _judge_modes(watch, per_epoch, start):
         raise Mistake(f"The first updates ran in evaluation mode: {came}.", 2)
     expect(
         not wrong or wrong[0] < per_epoch,
-        "From the second epoch on updates ran in evaluation mode: after a validation nobody "
-        "called `train()`.",
+        "From the second epoch on updates ran in evaluation mode: between a validation and the "
+        "next update the whole network must be put back with `train()`.",
         1,
     )
     expect(not wrong, "Updates of the first epoch ran in evaluation mode.", 1)
     checked = [one["modes"] for one in watch.passes if one["kind"] == "validation"]
     expect(
         not any(inner for _, inner in checked),
-        "A validation ran in training mode: its error depends on the batch, and it moved the "
-        "running statistics.",
+        "The images of the validation went through the network in training mode, and moved the "
+        "running statistics; they must not teach it anything.",
         2,
     )
 

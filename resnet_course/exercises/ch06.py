@@ -406,8 +406,8 @@ def _judge_stage(stage, block, arguments, what):
     except RuntimeError as error:
         expect(
             "channels" not in str(error) and "size of tensor" not in str(error),
-            f"For {what} the blocks do not fit together: a block puts out `channels * "
-            "block.expansion` channels, and the next one must expect that many.",
+            f"For {what} the channels do not fit: the first block expects `in_channels`, and every "
+            "later one the `channels * block.expansion` that the one before it puts out.",
             2,
         )
         raise
@@ -637,6 +637,7 @@ def whole_projection(attempt):
             )
             raise
         expect(isinstance(y, torch.Tensor), f"Expected a tensor from the module, got {show(y)}.")
+        expect(y.requires_grad, "The output carries no gradient: leave out `no_grad` and `detach`.")
         _judge_projection(module, in_channels, out_channels, x, y)
 
 

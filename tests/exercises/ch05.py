@@ -70,6 +70,26 @@ def numbers(training=0.5, mean=1.6, evaluation=4.5):
     return {"training": training, "running mean": mean, "evaluation": evaluation}
 
 
+def late_train(network, batches, images, labels, epochs):
+    """The mode is set, but when the first batch is already through."""
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    network.train()
+    for _ in range(epochs):
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+            network.train()
+        network.eval()
+        with torch.no_grad():
+            errors.append((network(images).argmax(1) != labels).float().mean().item())
+    return errors
+
+
+def on_validation_too(network, batches, images, labels, epochs):
+    return loop()(network, [*batches, (images, labels)], images, labels, epochs)
+
+
 def loop(
     train="epoch",
     evaluate=True,
@@ -348,7 +368,7 @@ BANKS = {
         wrong=[
             (lambda x, eps: normal(x, eps, inside=False), "*inside* the root"),
             (lambda x, eps: normal(x, eps, root=False), "not by its square root"),
-            (lambda x, eps: normal(x, 0), "ε was left out."),
+            (lambda x, eps: normal(x, 0), "ε was not added to"),
             (lambda x, eps: normal(x, eps, unbiased=True), "the *biased* one"),
             (lambda x, eps: normal(x, eps, shift=False), "was not subtracted"),
             (lambda x, eps: normal(x, eps, over=list(range(x.dim()))), "share one mean"),
@@ -356,7 +376,7 @@ BANKS = {
             (own_image, "the whole batch's"),
             (own_image_unbiased, "the whole batch's"),
             (lambda x, eps: normal(x, eps, unbiased=True, inside=False), "and the variance is the"),
-            (lambda x, eps: normal(x, 0, unbiased=True), "ε was left out, and"),
+            (lambda x, eps: normal(x, 0, unbiased=True), "ε was not added, and"),
             (lambda x, eps: normal(x, eps, over=list(range(x.dim() - 1))), "not the last one"),
             (lambda x, eps: nn.BatchNorm2d(x.shape[1], eps=eps)(x), "the type of `x`"),
             (lambda x, eps: normal(x, eps, over=list(range(1, x.dim()))), "layer normalization"),
@@ -448,10 +468,12 @@ BANKS = {
             on_a_copy,
         ],
         wrong=[
-            (loop("start"), "after a validation nobody called"),
+            (loop("start"), "between a validation and the next update"),
             (loop("after"), "nobody called `train()` before the first epoch"),
-            (loop("epoch", evaluate=False), "A validation ran in training mode"),
-            (loop("never"), "after a validation nobody called"),
+            (loop("epoch", evaluate=False), "The images of the validation went"),
+            (late_train, "between a validation and the next update"),
+            (on_validation_too, "The images of the validation went"),
+            (loop("never"), "between a validation and the next update"),
             (loop("flag"), "setting `network.training` does not"),
             (loop("epoch", first=True), "A validation came before the first"),
             (loop("epoch", zero=False), "`zero_grad()` is missing"),

@@ -478,7 +478,13 @@ BANKS = {
             (by_channels, "one block makes the map smaller, and with stride 1"),
             (stride_nowhere, "where did `stride` go"),
             (stride_last, "not the first block but a later one"),
-            (no_expansion, "do not fit together"),
+            (
+                lambda block, i, c, n, s: nn.Sequential(
+                    *(block(c * block.expansion, c, 1) for _ in range(n))
+                ),
+                "the channels do not fit",
+            ),
+            (no_expansion, "the channels do not fit"),
             (one_too_many, "of them run"),
             (with_shared_weights, "share theirs with others"),
             (frozen, "must be trainable"),
