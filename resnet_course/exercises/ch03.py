@@ -52,7 +52,7 @@ def _networks():
     n, linears = random.randint(2, 4), random.randint(3, 4)
     convolved = resnet.cifar_resnet(6 * n + 2, shortcut="C")
     convolved.fc = nn.Sequential(*(nn.Linear(64, 64) for _ in range(linears)))
-    several = [random.randint(2, 3) for _ in range(3)]
+    several = random.choice(([2, 2, 2], [2, 2, 3], [2, 3, 2], [3, 2, 2], [3, 3, 3]))
     return [
         ("a network of convolutions alone", _convolutions(random.randint(3, 6))),
         ("a residual network with convolved shortcuts", convolved),
@@ -68,7 +68,7 @@ def _networks():
 def _convolutions(extra):
     """Convolutions of two sizes, under names of all kinds, some of them in a part of their own."""
     inner, network = nn.Sequential(), nn.Sequential()
-    for name in ("conv2", "conv3", "other"):
+    for name in ("conv2", "conv3", "conv4", "other"):
         inner.add_module(name, nn.Conv2d(4, 4, 3, bias=False))
     for i in range(extra):
         inner.add_module(f"mix{i}", nn.Conv2d(4, 4, 1, bias=False))
@@ -76,12 +76,19 @@ def _convolutions(extra):
     for name, module in (
         ("conv1", nn.Conv2d(4, 4, 3, bias=False)),
         ("stem", nn.Conv2d(4, 4, 1, bias=False)),
+        ("second", nn.Conv2d(4, 4, 1, bias=False)),
         ("act", nn.ReLU()),
         ("act2", nn.ReLU()),
         ("inner", inner),
     ):
         network.add_module(name, module)
     return network
+
+
+def _one_more(linears):
+    if linears:
+        return "one linear layer was added, however many there are"
+    return "one was added that is not there; this network has no linear layer"
 
 
 def _counts(network):
@@ -116,7 +123,7 @@ def _counts(network):
             2,
         ),
         "the convolutions are missing": (linears or None, 2),
-        "one linear layer was added, however many there are": (main - linears + 1, 2),
+        _one_more(linears): (main - linears + 1, 2),
         "a shortcut may hold a convolution or the identity, so subtracting one for each will not "
         "do": (layers - shortcuts, 2),
         "kernels of any size count, not only 3 × 3": (three + linears if three else None, 2),
@@ -349,8 +356,6 @@ def mended_error(attempt):
         labels = _labels_with_errors(network, few, wrong=3 * size // 10)
         network.train(mode)
         before = copied(network)
-        for kept, parameter in zip(before.parameters(), network.parameters(), strict=True):
-            kept.grad = parameter.grad.clone()  # a copy of a parameter has none
         got = attempt(network, few, labels)
         expect(got is not None, "The function returned None: does it end with `return`?")
         left_on = torch.is_grad_enabled()
@@ -394,9 +399,17 @@ def _judge_modes(network, mode):
 
 @torch.no_grad()
 def _labels_with_errors(network, images, wrong):
-    """Labels that the network in evaluation mode gets wrong exactly `wrong` times."""
-    labels = copied(network).eval()(images).argmax(1)
-    labels[:wrong] = (labels[:wrong] + 1) % 10
+    """Labels that the network in evaluation mode gets wrong exactly `wrong` times.
+
+    In training mode it is wrong, and right, another number of times.
+    """
+    twin = copied(network)
+    said, in_training = twin.eval()(images).argmax(1), twin.train()(images).argmax(1)
+    for _ in range(100):
+        labels, chosen = said.clone(), torch.randperm(len(said))[:wrong]
+        labels[chosen] = (labels[chosen] + random.randint(1, 9)) % 10
+        if int((in_training != labels).sum()) not in (wrong, len(said) - wrong):
+            break
     return labels
 
 

@@ -226,7 +226,7 @@ BANKS = {
             ),
             (
                 lambda network: named(network, nn.Conv2d, skip="downsample") + 1,
-                "one linear layer was added",
+                "one was added that is not there",
             ),
             (lambda network: named(network, nn.Linear, skip="downsample"), "nothing was found"),
             (count_by_name, "names differ"),
