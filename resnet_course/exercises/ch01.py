@@ -62,7 +62,7 @@ def shifted_images(attempt):
     ):
         k = random.choice(kernels)
         c_in, c_out = random.sample(range(2, 6), 2) if channels else (1, 1)
-        height, width = random.sample(range(8, 16), 2)
+        height, width = random.sample(range(12, 18), 2)
         x = torch.randn(random.randint(2, 4), c_in, height, width)
         weight = torch.randn(c_out, c_in, k, k)
         wanted = F.conv2d(x, weight, stride=stride, padding=padding)
@@ -144,7 +144,7 @@ def _why_not_conv(got, x, weight, stride, padding):
     "1.2",
     expects="a function of output size, kernel, stride and padding",
     right="for many layers your list held every size that PyTorch turns into the wanted one, and "
-    "no other. There are always as many as the stride.",
+    "no other. There are as many as the stride, where none is below 1.",
 )
 def input_sizes(attempt):
     """A function: (out, kernel, stride, padding) -> list of all input sizes."""
@@ -156,12 +156,18 @@ def input_sizes(attempt):
             wanted = list(range(smallest, smallest + s))
             known = _wrong_sizes(out, k, s, p)
             clear = s < 3 or _different([wanted, *(sizes for sizes, *_ in known)])
-            if 2 * p <= k + 1 and smallest > 0 and clear:
+            if 2 * p <= k + 1 and smallest >= k and clear:
                 break
         _judge_sizes(attempt, out, k, s, p, known)
     k = random.randint(2, 7)  # and no padding, and an output of 1
     _judge_sizes(attempt, random.randint(2, 9), k, 3, 0, _wrong_sizes(5, k, 3, 0)[:0])
     _judge_sizes(attempt, 1, k, random.randint(1, 4), 0, [])
+    k = random.randint(3, 7)  # and images smaller than the kernel, which fit with the padding
+    p = random.randint(1, (k - 1) // 2)
+    s = 2 * p + random.randint(1, 2)
+    small = "those smaller than the kernel are missing; with the padding they fit"
+    known = [([n for n in range(k - 2 * p, k - 2 * p + s) if n >= k], small, 1)]
+    _judge_sizes(attempt, 1, k, s, p, known)
 
 
 def _judge_sizes(attempt, out, k, s, p, known):
@@ -227,6 +233,11 @@ def _wrong_sizes(out, k, s, p):
         ([n + 4 * p for n in wanted], "the padding was added; it must be subtracted", 1),
         ([n + s for n in wanted], "the first output pixel needs no step, so out - 1 steps", 1),
         ([n - k for n in wanted], "the kernel's own size is missing", 1),
+        (
+            [n - k + 2 * p + 1 for n in wanted],
+            "neither the kernel nor the padding was counted",
+            1,
+        ),
     ]
     return [(list(sizes), why, hint) for sizes, why, hint in known]
 

@@ -314,6 +314,11 @@ BANKS = {
             (sizes(high=1), "another step fits"),
             (lambda out, k, s, p: [(out + 2 * p - k) // s + 1], "the other way"),
             (sizes(add=lambda k, s, p: p), "subtracted twice"),
+            (sizes(add=lambda k, s, p: 2 * p + 1 - k), "neither the kernel nor the padding"),
+            (
+                lambda out, k, s, p: [n for n in by_search(out, k, s, p) if n >= k],
+                "smaller than the kernel",
+            ),
             (sizes(add=lambda k, s, p: 2 * p), "was not subtracted"),
             (sizes(add=lambda k, s, p: s), "needs no step"),
             (lambda *setting: [5, *sizes()(*setting)], "sizes between"),
