@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from resnet_course import resnet
 from resnet_course.teaching.check import (
+    Mistake,
     call,
     close,
     differing,
@@ -48,6 +49,17 @@ def _result(attempt, block, x, shape, what):
     return out
 
 
+def _without_forward(block):
+    """A copy that is no way round the exercise: only its parts can be called."""
+
+    def missing(*_):
+        raise Mistake("The block cannot be called, its forward is what you write: use its parts.")
+
+    block = copy.deepcopy(block)
+    block.forward = missing
+    return block
+
+
 def _closest(out, variants, otherwise):
     """The reason of the first variant that gives the same numbers."""
     for value, reason in variants:
@@ -76,7 +88,7 @@ def complete_bottleneck(attempt):
             block.relu.inplace = True  # as in torchvision
             leaf = torch.randn(4, arguments[0], side, side, dtype=torch.double, requires_grad=True)
             x = leaf * 1.0  # not a leaf: in-place operations are allowed, as between two blocks
-            kept, own, meant = x.detach().clone(), copy.deepcopy(block), copy.deepcopy(block)
+            kept, own, meant = x.detach().clone(), _without_forward(block), copy.deepcopy(block)
             wanted = meant(leaf)
             out = _result(attempt, own, x, wanted.shape, f"the block with {said}")
             expect(
@@ -449,7 +461,7 @@ def mended_forward(attempt):
         block = _lively(_ReluFirst(3)).train(training)
         leaf = torch.randn(4, 3, 6, 6, dtype=torch.double, requires_grad=True)
         x = leaf * 1.0  # not a leaf: in-place operations are allowed, as between two blocks
-        kept, own = x.detach().clone(), copy.deepcopy(block)
+        kept, own = x.detach().clone(), _without_forward(block)
         meant = copy.deepcopy(block)
         wanted = meant(leaf)
         out = _result(attempt, own, x, wanted.shape, "the output")

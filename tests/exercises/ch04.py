@@ -225,6 +225,7 @@ BANKS = {
             lambda block, x: bottleneck(block, x, last=lambda y: y.clamp(min=0)),
         ],
         wrong=[
+            (lambda block, x: block(x), "use its parts"),
             (lambda b, x: bottleneck(b, x, add=lambda f, s: f), "the shortcut was never added"),
             (
                 lambda b, x: bottleneck(b, x, nn.Identity(), lambda f, s: f),
@@ -246,7 +247,10 @@ BANKS = {
             ),
             (lambda b, x: bottleneck(b, x, add=lambda f, s: f - s), "was subtracted"),
             (lambda b, x: bottleneck(b, x, add=lambda f, s: f * s), "multiplied, and not added"),
-            (lambda b, x: bottleneck(b, x, add=lambda f, s: f + s.detach()), "arrives at `downsample"),
+            (
+                lambda b, x: bottleneck(b, x, add=lambda f, s: f + s.detach()),
+                "arrives at `downsample",
+            ),
             (lambda b, x: bottleneck(b, x, add=lambda f, s: f + 3 * s), "where the gap is"),
             (first_weight_cut_off, "arrives at `conv1.weight`"),
             (norm_after_relu, "before its batch norm"),
@@ -380,6 +384,7 @@ BANKS = {
             lambda block, x: mended(block, x.clone()),
         ],
         wrong=[
+            (lambda block, x: block(x), "use its parts"),
             (as_it_was, "still overwrites x"),
             (copied_for_the_shortcut, "the sum is right, but"),
             (shortcut_after_relu, "still adds relu(x), not x"),
