@@ -1,6 +1,7 @@
 """Chapter 07, degradation, solved: checks and quiz."""
 
 import copy
+import itertools
 import math
 import random
 import statistics
@@ -214,24 +215,31 @@ def paper_rate(attempt):
     def ask(updates):
         return number(call(attempt, updates), "the rate")
 
-    inside = [random.randrange(first + 5, last - 5) for first, last, _ in PHASES]
+    late = [305, 405, 405, 405]  # so far in, a drop that comes 400 updates late has come
+    inside = [
+        random.randrange(first + more, last - 5)
+        for (first, last, _), more in zip(PHASES, late, strict=True)
+    ]
     got = [ask(updates) for updates in inside]
     wanted = [rate for *_, rate in PHASES]
     if all(_near(rate, 10 * right) for rate, right in zip(got, wanted, strict=True)):
         why = "that is a *factor* on the base rate 0.1: multiply by it"
         raise Mistake(f"All rates are 10 times too large: {why}.")
-    reason = _why_rate(ask(0), *got)
+    reason = _why_rate([ask(n) for n in (0, 100, 200, 300)], *got)
     for rate, (first, last, right) in zip(got, PHASES, strict=True):
         if not _near(rate, right):
             where = f"Between {first:,} and {last:,} updates the rate is {right:g}"
             if reason:
                 raise Mistake(f"{where}, and yours is another: {reason}.", 2)
-            raise Mistake(f"{where}; got {rate:.4g} there.", 2, named=False)
+            raise Mistake(f"{where}, got {rate:.4g} there.", 2, named=False)
     for first, last, right in PHASES:
         if not _near(ask(first), right):
             late = f"with {first:,} done it must be there"
             if first == 32_000 and not _near(ask(32_399), right):
-                late = "the 32,000 updates are counted from the start, the warm-up among them"
+                late = (
+                    "as if the warm-up did not count; the 32,000 updates are counted from the "
+                    "start, the warm-up among them"
+                )
             reason = f"the change comes too late; {late}"
             raise Mistake(f"After {first:,} updates the rate is {right:g}: {reason}.", 1)
         early = f"the change comes too early; {last:,} are not yet {last + 1:,}"
@@ -240,13 +248,18 @@ def paper_rate(attempt):
         )
 
 
-def _why_rate(first, early, plain, drop, second_drop):
-    """The likely cause, from the rate at 0 and somewhere inside each of the four phases, or None"""
+def _why_rate(start, early, plain, drop, second_drop):
+    """The likely cause, from rates in the warm-up and somewhere inside each phase, or None."""
     rest = _near(plain, 0.1) and _near(drop, 0.01) and _near(second_drop, 0.001)
-    if _near(early, 0.1) and _near(first, 0.1):
+    whole = all(_near(rate, 0.1) for rate in start)
+    if _near(early, 0.1) and whole and not _near(plain, 0.01):
         return "it is 0.1 from the start, so the warm-up is missing"
-    if first < early * 0.999 and rest:
+    if all(a < b * 0.999 for a, b in itertools.pairwise(start)) and rest:
         return "it rises; many recipes do that, but the paper's warm-up is one constant rate"
+    if _near(start[0], 0.01) and _near(start[-1], 0.1) and rest:
+        return "it changes before 400 updates are done"
+    if _near(early, 0.1) and whole and _near(plain, 0.01):
+        return "the warm-up is the *lower* rate, 0.01, and 0.1 comes after it"
     if _near(early, 0.001) and rest:
         return "the warm-up is a tenth of the rate, not a hundredth"
     if not _near(early, 0.01):
@@ -558,7 +571,8 @@ def spot_the_tilt(attempt):
     if isinstance(attempt, str):
         attempt = attempt.replace(",", " ").split() if not attempt.isalpha() else list(attempt)
     good = isinstance(attempt, set | frozenset | list | tuple) and len(attempt) > 0
-    expect(good, f"Expected the letters of the bad lines, like C and D, got {show(attempt)}.")
+    came = show(attempt) if attempt else "none"
+    expect(good, f"Expected the letters of the bad lines, like C and D, got {came}.")
     named = {x.strip().upper() if isinstance(x, str) else None for x in attempt}
     expect(
         named <= set(letters),
