@@ -365,7 +365,7 @@ def _judge_passes(watch, epochs, start):
     turns = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
     expect(
         turns == ["batch", "validation"] * epochs,
-        f"Expected {epochs} times the batches of an epoch and then a validation, but batches and "
+        "Expected in every epoch its batches and then a validation, but batches and "
         "validations came in another order or number.",
     )
     expect(
