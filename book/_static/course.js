@@ -1,7 +1,7 @@
 /* One switch for the folded code of all drawings on a page. Without scripts each still opens alone. */
 document.addEventListener("DOMContentLoaded", () => {
   const folds = [...document.querySelectorAll("main details.hide")];
-  const title = document.querySelector("main h1");
+  const title = document.querySelector("article h1");
   if (!folds.length || !title) return;
   const button = document.createElement("button");
   button.type = "button";

@@ -715,7 +715,7 @@ QUIZ = [
             (
                 "The outputs stay the same, these weights' gradients become a tenth.",
                 "BN cancels the 10. A small change of a weight that is 10 times larger matters a "
-                "tenth as much. Chapter 05 measures it.",
+                "tenth as much. This chapter measures it.",
             ),
         ],
         right=2,
@@ -777,8 +777,8 @@ QUIZ = [
             ),
             (
                 "It vanishes no longer, and grows by 1.2 per layer.",
-                "The weights' size cancels. What remains is ReLU's own factor, for any "
-                "initialization.",
+                "The weights' size cancels. What remains is ReLU's own factor, "
+                "whatever the weights' size.",
             ),
         ],
         right=2,

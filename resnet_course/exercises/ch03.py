@@ -490,7 +490,7 @@ QUIZ = [
             ),
             (
                 "The first layers have learned all that there was to learn.",
-                "The training error is still above one half. A small step is no sign of success.",
+                "The training error is still high. A small step is no sign of success.",
             ),
         ],
         right=1,

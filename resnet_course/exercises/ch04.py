@@ -611,7 +611,7 @@ QUIZ = [
             ),
             (
                 "A batch norm on an exact identity.",
-                "It takes away that x grows, and with it that each block is a small correction.",
+                "With it x no longer grows, and no block is a small correction.",
             ),
         ],
         right=2,
