@@ -163,7 +163,7 @@ def fit_warming(model, digits, variant):
     for part, errors in (("train", history.train_error_eval), ("test", history.test_error)):
         images, labels = (getattr(digits, f"{part}_{what}") for what in ("images", "labels"))
         errors += [math.nan] * (variant.epochs - 1) + [train.evaluate(model, images, labels)[1]]
-    early = {"conv1_norm_start": norms[0], "conv1_norm_22": norms[WARM_UPDATES]}
+    early = {"conv1_norm_start": norms[0], "conv1_norm_22": norms[min(WARM_UPDATES, done)]}
     early |= {"conv1_norm_end": norms[-1], "conv1_step_22": max(steps[:WARM_UPDATES])}
     return history, early
 

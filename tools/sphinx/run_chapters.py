@@ -191,11 +191,11 @@ class Build:
 
 
 def current_cell(notebook):
-    """Number of the cell that failed, or the first one without an end, or None."""
-    code = [(i, cell) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    failed = [i for i, cell in code if any(out.output_type == "error" for out in cell.outputs)]
-    unfinished = [i for i, cell in code if cell.execution_count is None and cell.source.strip()]
-    return next(iter([*failed, *unfinished]), None)
+    """Number of the cell that failed or ran when the kernel died, or None."""
+    for number, cell in enumerate(notebook.cells):
+        if any(output.output_type == "error" for output in cell.get("outputs", [])):
+            return number
+    return notebook.metadata.get("course_cell")
 
 
 def where(notebook, number):
@@ -260,7 +260,7 @@ def known_seconds(*files):
 
 def run_one(path, result):
     """Execute one notebook and write it, also when a cell fails -> exit code."""
-    notebook, failed = nbformat.read(path, as_version=4), 0
+    notebook, failed, started = nbformat.read(path, as_version=4), 0, []
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.execution_count, cell.outputs = None, []
@@ -270,12 +270,14 @@ def run_one(path, result):
         record_timing=False,  # it would change the cells' metadata, and so their key in the cache
         resources={"metadata": {"path": str(Path(path).parent)}},
         extra_arguments=["--IPKernelApp.log_level=40"],  # errors; not what it thinks of TCP
+        on_cell_start=lambda cell, cell_index: started.append(cell_index),
     )
     try:
         client.execute()
     except (CellExecutionError, DeadKernelError) as error:
         print(without_colours(str(error)))
         failed = 1
+        notebook.metadata["course_cell"] = started[-1] if started else None
     nbformat.write(notebook, result)
     return failed
 
