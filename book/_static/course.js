@@ -15,3 +15,13 @@ document.addEventListener("DOMContentLoaded", () => {
   set(false);
   title.after(button);
 });
+
+/* What scrolls sideways can be reached and moved by keyboard, too. */
+window.addEventListener("load", () => {
+  for (const place of document.querySelectorAll("main table, main pre, main div.cell_output, main div.math, main .text_html, main figure > div")) {
+    const style = getComputedStyle(place);
+    const scrolls = ["auto", "scroll"].includes(style.overflowX) || ["auto", "scroll"].includes(style.overflowY);
+    const larger = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight;
+    if (scrolls && larger && !place.hasAttribute("tabindex")) place.tabIndex = 0;
+  }
+});
