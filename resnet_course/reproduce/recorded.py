@@ -52,7 +52,8 @@ class Run:
     `final` holds the same names, measured in float32 on all images at the end (`train_loss` and
     `train_error` are the last running ones), and `train_loss_eval`. `layer_response_std` is the
     paper's figure 7: {layer: standard deviation}, empty for digits. `seconds` counts the time of
-    "training" and "evaluation", `pieces` tells when and where the run was started or went on.
+    "training" and "evaluation", `pieces` tells when and on what the run was started or went on;
+    `hardware` is the machine of the last piece.
 
     `commit` is {"hash", "changed"} or None, `code` and `images` are digests of the modules that
     decide the numbers and of the training images in their order.

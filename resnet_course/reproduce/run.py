@@ -162,7 +162,9 @@ class Training:
 
         `beside` is the number of runs that share the device, for the log.
         """
-        here = {"threads": torch.get_num_threads(), "jobs": beside}
+        machine = logs.hardware(self.updater.device)
+        here = {"device": machine["gpu"] or machine["processor"]}
+        here |= {"threads": machine["threads"], "jobs": beside}
         self.pieces.append({"started": now(), "update": self.update, **here})
         self.mark, saved = time.perf_counter(), time.monotonic()
         with self.updater.on_stream():
