@@ -1,22 +1,26 @@
 """What a trained network loses with its blocks: dropped, dropped in numbers, swapped, weakened.
 
     python benchmarks/lesions.py digits --json book/recorded/lesion-digits.json
-    python benchmarks/lesions.py cifar10 --root FILE --json book/recorded/lesion-cifar10.json
+    python benchmarks/lesions.py cifar10 --root FILE --weights runs \\
+        --json book/recorded/lesion-cifar10.json
 
 Digits: plain-20, residual-20, residual-56, and residual-20 trained with stochastic depth, 8 epochs,
-three seeds. CIFAR-10: the recorded residual-20 and 2,500 test images. A block
-that is dropped leaves its shortcut of option A, in plain networks too. Errors are in percent.
+three seeds. CIFAR-10: the shipped residual-20, and networks of which only the logs are shipped;
+their weights come from the folder of checkpoints that `reproduce` fills with the commands in
+these logs. 2,000 test images, evenly spread, 1,000 where many sets are tried. A block that is
+dropped leaves its shortcut of option A, in plain networks too. Errors are in percent.
 """
 
 import copy
 import random
 import statistics
+from pathlib import Path
 
 import torch
 from _common import describe, origin, parser, save
 
 from resnet_course import data, resnet, train
-from resnet_course.reproduce import recorded
+from resnet_course.reproduce import fast, logs, recorded
 
 SETS = 8  # random sets of blocks for each size
 DOSES = (0.1, 0.2, 0.3, 0.4, 0.5)  # how far a block's output is moved, as a share of its input
@@ -97,40 +101,58 @@ def changes(model, images):
     return ratios
 
 
-def lesions(model, images, labels, few, doses=()):
-    """All lesions of one network -> dictionary for the log. `few` images for the many sets."""
+@torch.no_grad()
+def errors(model, edits, images, labels):
+    """Error in percent for each edit, {number of a block: what stands in its place} -> list.
+
+    What lies in front of the first edited block is computed once.
+    """
     model.eval()
-    count = len(places(model))
-
-    def error(network, part=None):
-        return 100 * train.evaluate(network, images[:part], labels[:part])[1]
-
-    draw = random.Random(0)
     blocks = [model.get_submodule(name) for name in places(model)]
+    wrong = [0] * len(edits)
+    for x, y in zip(images.split(250), labels.split(250), strict=True):
+        maps = [model.relu(model.bn1(model.conv1(x)))]
+        for block in blocks:
+            maps.append(block(maps[-1]))
+        for number, edit in enumerate(edits):
+            first = min(edit, default=len(blocks) + 1)
+            out = maps[first - 1]
+            for k in range(first, len(blocks) + 1):
+                out = edit.get(k, blocks[k - 1])(out)
+            logits = model.fc(torch.flatten(model.avgpool(out), 1))
+            wrong[number] += (logits.argmax(1) != y).sum().item()
+    return [100 * count / len(labels) for count in wrong]
+
+
+def lesions(model, images, labels, few, doses=(), sets=SETS):
+    """All lesions of one network -> dictionary for the log. `few` images for the many sets.
+
+    With no `sets`, blocks are taken out one by one, and that is all.
+    """
+    model.eval()
+    blocks = [model.get_submodule(name) for name in places(model)]
+    count, some = len(blocks), (images[few], labels[few])
+    around = {k: shortcut(block) for k, block in enumerate(blocks, 1)}
+    whole, *one = errors(model, [{}, *({k: around[k]} for k in around)], images, labels)
+    found = {"whole": whole, "one": one, "change": changes(model, some[0])}
+    if not sets:
+        return found
     same = [
         k for k in range(1, count)
         if blocks[k - 1].conv1.weight.shape == blocks[k].conv1.weight.shape
     ]  # fmt: skip
-    found = {
-        "whole": error(model),
-        "one": [error(without(model, {k})) for k in range(1, count + 1)],
-        "change": changes(model, images[:few]),
-        "swapped": {
-            f"{k} {k + 1}": error(replaced(model, {k: blocks[k], k + 1: blocks[k - 1]}))
-            for k in same
-        },
-        "several": {},
-        "doses": {},
-    }
+    swaps = [{k: blocks[k], k + 1: blocks[k - 1]} for k in same]
+    swapped = errors(model, swaps, images, labels)
+    found["swapped"] = {f"{k} {k + 1}": error for k, error in zip(same, swapped, strict=True)}
+    draw, found["several"], found["doses"] = random.Random(0), {}, {}
     for size in (2, 3, 5, 8, 13):
         if size < count:
-            sets = [draw.sample(range(1, count + 1), size) for _ in range(SETS)]
-            found["several"][size] = [error(without(model, off), few) for off in sets]
+            chosen = [draw.sample(range(1, count + 1), size) for _ in range(sets)]
+            edits = [{k: around[k] for k in off} for off in chosen]
+            found["several"][size] = errors(model, edits, *some)
     for dose in doses:
-        weakened = [
-            replaced(model, {k: Weakened(block, dose)}) for k, block in enumerate(blocks, 1)
-        ]
-        found["doses"][dose] = [error(network, few) for network in weakened]
+        edits = [{k: Weakened(block, dose)} for k, block in enumerate(blocks, 1)]
+        found["doses"][dose] = errors(model, edits, *some)
     return found
 
 
@@ -150,45 +172,94 @@ def on_digits(quick):
             model, epochs = build(), 1 if quick else 8
             history = train.fit(model, digits, epochs, 0.02, evaluate_every=epochs)
             doses = () if name == "residual-56" else DOSES
-            found = lesions(model, digits.test_images, digits.test_labels, 360, doses)
+            found = lesions(model, digits.test_images, digits.test_labels, slice(None), doses)
             rows.append({"network": name, "seed": seed, "epochs": epochs, **found})
             rows[-1]["train_error"] = 100 * history.train_error[-1]
             show(rows[-1])
     return rows
 
 
-def on_cifar10(root, quick):
-    arrays = data.cifar10_arrays(root)
-    pixels = torch.from_numpy(arrays["test_images"]).permute(0, 3, 1, 2).contiguous()
-    images = recorded.preprocessing("residual-20")(pixels)
-    labels = torch.from_numpy(arrays["test_labels"]).long()
-    spread = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    spread = spread[: 200 if quick else 2500]  # drawn: the copy may be sorted by class
-    model = recorded.pretrained("residual-20")
-    found = lesions(model, images[spread], labels[spread], 500)
-    row = {"network": "residual-20", "run": "recorded.pretrained", "images": len(spread), **found}
-    show(row)
-    return [row]
+RUNS = [  # of residual-32 and -44 only single blocks
+    ("plain-20", 16000, SETS),
+    ("residual-20", 16000, SETS),
+    ("residual-32", 16000, 0),
+    ("residual-44", 16000, 0),
+    ("residual-56", 16000, SETS),
+    ("residual-20", 64000, SETS),
+]
+
+
+def recorded_network(network, updates, weights):
+    """A network trained on CIFAR-10, and where it comes from -> (model, facts for the log).
+
+    `weights` is a folder with checkpoints of `reproduce` or plain state dictionaries, named like
+    the runs; None stands for the weights that the course ships.
+    """
+    run = recorded.runs(data="cifar10", network=network, updates=updates, seed=0, slope=0.0)[0]
+    facts = {"network": network, "updates": updates, "run": run.name, "command": run.command}
+    facts["log_sha256"] = logs.sha256(recorded.folder() / run.file)
+    if weights is None:
+        shipped = recorded.pretrained_facts()[network]
+        if shipped["run"] != run.name:
+            raise SystemExit(f"the shipped {network} comes from {shipped['run']}, not {run.name}")
+        return recorded.pretrained(network), facts | {"weights_sha256": shipped["sha256"]}
+    path = Path(weights) / f"{run.name}.pt"
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    kind, depth = network.split("-")
+    model = (resnet.cifar_plain if kind == "plain" else resnet.cifar_resnet)(int(depth))
+    model.load_state_dict(content["updater"]["model"] if "updater" in content else content)
+    return model.eval(), facts | {"weights_sha256": logs.sha256(path)}
+
+
+def photographs(images, part, count):
+    """Evenly spread images, prepared for a recorded network -> (N, 3, 32, 32), labels."""
+    pixels, labels = images.part(part, count)
+    return images.standardize(pixels).permute(0, 3, 1, 2), labels
+
+
+def on_cifar10(root, weights, quick):
+    """One entry for the log after another; without `weights`, that of the shipped network."""
+    everything = fast.resident_arrays(data.cifar10_arrays(root))
+    images, labels = photographs(everything, "test", 100 if quick else 2000)
+    for network, updates, sets in RUNS:
+        shipped = updates == 64000
+        if not (shipped or weights):
+            continue
+        model, facts = recorded_network(network, updates, None if shipped else weights)
+        doses = DOSES if network.endswith("-20") else ()
+        found = lesions(model, images, labels, slice(None, None, 2), doses, sets)
+        row = {**facts, "images": len(labels), **found}
+        show(row)
+        yield row
 
 
 def show(row):
-    one = " ".join(f"{error:.0f}" for error in row["one"])
-    several = {k: round(statistics.median(v)) for k, v in row["several"].items()}
+    name, one = row["network"], " ".join(f"{error:.0f}" for error in row["one"])
+    several = {k: round(statistics.median(v)) for k, v in row.get("several", {}).items()}
     middle = statistics.median(row["one"])
-    print(f"{row['network']} {row['whole']:.1f} one: {one} (median {middle:.1f}) {several}")
+    print(
+        f"{name} {row['whole']:.1f} one: {one} (median {middle:.1f}) {several}",
+        flush=True,
+    )
 
 
 def main():
     p = parser(__doc__)
     p.add_argument("data", choices=["digits", "cifar10"])
     p.add_argument("--root", help="folder or .npz file of CIFAR-10")
+    p.add_argument("--weights", help="folder of checkpoints of the runs on CIFAR-10")
     options = p.parse_args()
     record = origin(__file__)
-    record["command"] += f" {options.data}"
+    record["command"] += f" {options.data}" + " --weights runs" * bool(options.weights)
     print(describe(record))
-    quick = options.quick
-    on = on_digits(quick) if options.data == "digits" else on_cifar10(options.root, quick)
-    record["data"], record["networks"] = options.data, on
+    record["data"], record["networks"] = options.data, []
+    if options.data == "digits":
+        record["networks"] = on_digits(options.quick)
+    else:
+        for row in on_cifar10(options.root, options.weights, options.quick):
+            record["networks"].append(row)
+            if options.json:
+                save(record, options.json)  # each takes minutes
     if options.json:
         save(record, options.json)
 
