@@ -3,7 +3,9 @@
     python benchmarks/training_speed.py
 
 ResNet-20 on 32 x 32 images, batch 128, pad-and-crop and flip everywhere. The images are random:
-speed does not depend on what they show. Several runs side by side, too: added up.
+speed does not depend on what they show. Several runs side by side, too: added up. "Convolutions
+alone" are those of the same network, forwards and backwards, and nothing else: no training with
+this library's convolutions can be quicker.
 """
 
 import statistics
@@ -12,6 +14,7 @@ import time
 import numpy as np
 import torch
 from _common import describe, interleave, origin, parser, ratios, save
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
@@ -129,6 +132,46 @@ def by_reproduce(resident, half, steps, size, runs=1):
     return measure
 
 
+def convolutions(dtype, steps, size, device, runs=1):
+    """The network's convolutions and their two gradients -> function for images a second.
+
+    Weights are in `dtype` already and nothing is updated. `runs` side by side as `by_reproduce`.
+    """
+    model, layers = resnet.cifar_resnet(20).to(device), []
+
+    def note(module, inputs, output):
+        x, y = inputs[0].detach(), torch.randn_like(output)
+        tensors = [t.detach().to(dtype, memory_format=torch.channels_last) for t in (x, y)]
+        weight = module.weight.detach().to(dtype, memory_format=torch.channels_last)
+        first = module.in_channels == 3  # images need no gradient
+        layers.append((*tensors, weight, module.stride, module.padding, [not first, True, False]))
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        model(torch.randn(size, 3, 32, 32, device=device))
+    for hook in hooks:
+        hook.remove()
+
+    def go(_):
+        torch.set_num_threads(max(1, THREADS // runs))
+        for _ in range(steps):
+            for x, y, weight, stride, padding, wanted in layers:
+                F.conv2d(x, weight, None, stride, padding)
+                torch.ops.aten.convolution_backward(
+                    y, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, wanted
+                )
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    @torch.no_grad()
+    def measure():
+        started = time.perf_counter()
+        fast.side_by_side(go, range(runs))
+        return runs * steps * size / (time.perf_counter() - started)
+
+    return measure
+
+
 def teaching_data(resident):
     """The same images as the `ImageData` of the chapters."""
     parts = [resident.part("train"), resident.part("test", 100)]
@@ -166,6 +209,12 @@ def main():
     for runs in (2, 4, 8) if device.type == "cuda" else (2,):
         contenders[f"reproduce, {name}, {runs} runs"] = by_reproduce(
             resident, name, steps, size, runs
+        )
+    dtype = native or torch.float32
+    for runs in (1,) if device.type == "cuda" else (1, 2):
+        tail = f", {runs} runs" if runs > 1 else ""
+        contenders[f"convolutions alone, {name}{tail}"] = convolutions(
+            dtype, steps, size, device, runs
         )
 
     values = interleave(contenders, options.rounds)
