@@ -1,10 +1,11 @@
-"""What does batch norm do, what the shortcut? Networks that differ in one thing, three seeds each.
+"""What does batch norm do, what the shortcut? Networks that differ in one thing.
 
     python benchmarks/norm_and_noise.py noise --json book/recorded/digits-bn-noise.json
     python benchmarks/norm_and_noise.py table --json book/recorded/digits-norm-table.json
     python benchmarks/norm_and_noise.py warmup --json book/recorded/digits-bn-warmup.json
 
-Chapter 05 reads the log of `noise`. All networks learn digits, with `train.fit`.
+Chapter 05 reads the logs of `noise` and `warmup`, chapter 07 that of `table`. All networks learn
+digits, with `train.fit`; three seeds each, and eight for `warmup`.
 
 `noise`: plain-8 and plain-20 for 4 epochs at several rates, with batch norm and without,
 undisturbed and *shaken*: every channel gets a random offset and scale behind each batch norm (or
@@ -16,19 +17,16 @@ its parameters start with 22 updates at a tenth of it.
 """
 
 import copy
-import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from _common import describe, origin, parser
+from _common import Log, describe, fit_with, origin, parser, record_all
 from torch import nn
 from torch.nn import functional as F
 
 from resnet_course import batch_norm, data, resnet, train
-from resnet_course.reproduce import logs
-from resnet_course.reproduce.run import CURVES, kind_and_depth, now
-
-BATCH = 128
+from resnet_course.reproduce.run import kind_and_depth, now
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ TABLE += [
     for kind in ("plain", "residual")
     for lr in rates
 ]
-WARM = ("", "conv", "norm", "fc", "conv norm fc")
+WARM = ("", "conv", "norm", "fc", "conv norm", "conv norm fc")
 WARMUP = [Variant("residual-56", True, 0.1, 8, warm=warm) for warm in WARM]
 GROUPS = {"noise": NOISE, "table": TABLE, "warmup": WARMUP}
 WARM_UPDATES = 22
@@ -132,38 +130,23 @@ def fit_warming(model, digits, variant):
     The numbers are about the first convolution: its norm before training, after the 22 updates and
     at the end, and the largest step in them, as a share of its norm.
     """
-    model.to(digits.train_images.device, memory_format=torch.channels_last)
     kinds = parameters_by_kind(model)
     groups = [{"params": kinds[kind], "warm": kind in variant.warm} for kind in kinds]
     optimizer = torch.optim.SGD(groups, lr=variant.lr, momentum=0.9, weight_decay=1e-4)
-    order, history, done = torch.Generator().manual_seed(0), train.History(), 0
     first = model.conv1.weight
     norms, steps = [first.norm().item()], []
-    for _ in range(variant.epochs):
-        model.train()
-        loss_sum, wrong, seen = 0.0, 0, 0
-        for images, labels in digits.batches(BATCH, order):
-            early = train.warmup(WARM_UPDATES)(done)
-            for group in optimizer.param_groups:
-                group["lr"] = variant.lr * (early if group["warm"] else 1.0)
-            logits = model(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            before = first.detach().clone()
-            optimizer.step()
-            steps.append(((first - before).norm() / before.norm()).item())
-            norms.append(first.norm().item())
-            done += 1
-            seen += len(labels)
-            loss_sum += loss.item() * len(labels)
-            wrong += (logits.argmax(1) != labels).sum().item()
-        history.train_loss.append(loss_sum / seen)
-        history.train_error.append(wrong / seen)
-    for part, errors in (("train", history.train_error_eval), ("test", history.test_error)):
-        images, labels = (getattr(digits, f"{part}_{what}") for what in ("images", "labels"))
-        errors += [math.nan] * (variant.epochs - 1) + [train.evaluate(model, images, labels)[1]]
-    early = {"conv1_norm_start": norms[0], "conv1_norm_22": norms[min(WARM_UPDATES, done)]}
+
+    def step(done):
+        early = train.warmup(WARM_UPDATES)(done)
+        for group in optimizer.param_groups:
+            group["lr"] = variant.lr * (early if group["warm"] else 1.0)
+        before = first.detach().clone()
+        optimizer.step()
+        steps.append(((first - before).norm() / before.norm()).item())
+        norms.append(first.norm().item())
+
+    history = fit_with(optimizer, model, digits, variant.epochs, step)
+    early = {"conv1_norm_start": norms[0], "conv1_norm_22": norms[: WARM_UPDATES + 1][-1]}
     early |= {"conv1_norm_end": norms[-1], "conv1_step_22": max(steps[:WARM_UPDATES])}
     return history, early
 
@@ -182,63 +165,27 @@ def measure_logits(model, images, labels, wanted=10.0):
     return {"logit_norm": norm, "loss_at_10": same}
 
 
-def record(group, variant, seed, digits, commit):
+def record(log, variant, seed):
     """Train one network -> the run as `recorded.Run` describes it."""
-    started, epochs = now(), variant.epochs
-    images, labels = digits.train_images, digits.train_labels
+    started, digits = now(), log.digits
     train.seed_everything(seed)
-    model = variant.build(images)
-    if group == "warmup":
+    model = variant.build(digits.train_images)
+    if log.group == "warmup":
         history, more = fit_warming(model, digits, variant)
     else:
-        history, more = train.fit(model, digits, epochs, variant.lr, evaluate_every=epochs), {}
-    per_epoch = digits.batches_per_epoch(BATCH)
-    curves = {name: getattr(history, name, [None] * epochs) for name in CURVES}
-    curves["update"] = [per_epoch * epoch for epoch in range(1, epochs + 1)]
-    curves["epoch"] = [float(epoch) for epoch in range(1, epochs + 1)]
-    curves["lr"] = [variant.lr] * epochs
-    final = {name: values[-1] for name, values in curves.items() if "_" in name}
-    kind, depth = kind_and_depth(variant.network)
-    words = [f"digits-{group}-{variant.network}", "norm" if variant.norm else "bare"]
+        epochs, more = variant.epochs, {}
+        history = train.fit(model, digits, epochs, variant.lr, evaluate_every=epochs)
+    words = [variant.network, "norm" if variant.norm else "bare"]
     words += [f"shaken-{variant.shaken}" if variant.shaken else "", f"lr{variant.lr:g}"]
     words += [f"warm-{variant.warm.replace(' ', '-')}" if variant.warm else ""]
-    return {
-        "name": "-".join(filter(None, [*words, f"seed{seed}"])),
-        "data": f"digits-{group}",
-        "network": variant.network,
-        "kind": kind,
-        "depth": depth,
-        "shortcut": "A" if kind == "residual" else None,
-        "seed": seed,
-        "updates": per_epoch * epochs,
-        "epochs": float(epochs),
-        "diverged": not math.isfinite(history.train_loss[-1]),
-        "config": {
-            "updates": per_epoch * epochs,
-            "batch_size": BATCH,
-            "lr": variant.lr,
-            "schedule": "constant",
-            "warmup": WARM_UPDATES if variant.warm else 0,
-            "weight_decay": 1e-4,
-            "momentum": 0.9,
-            "half": "none",
-            "norm": variant.norm,
-            "shaken": variant.shaken,
-            "warm": variant.warm,
-        },
-        "final": final | measure_logits(model, images, labels) | more,
-        "curves": curves,
-        "layer_response_std": {},
-        "seconds": {"training": sum(history.seconds), "evaluation": None},
-        "pieces": [{"started": started, "update": 0, "threads": torch.get_num_threads()}],
-        "versions": logs.versions(),
-        "hardware": logs.hardware(images.device),
-        "commit": commit,
-        "code": logs.code_digest(),
-        "command": f"python benchmarks/norm_and_noise.py {group}",
-        "started": started,
-        "images": logs.images_digest(images),
-    }
+    config = {"warmup": WARM_UPDATES if variant.warm else 0, "norm": variant.norm}
+    config |= {"shaken": variant.shaken, "warm": variant.warm}
+    final = measure_logits(model, digits.train_images, digits.train_labels) | more
+    run = log.entry(
+        variant, seed, history, started=started, words=words, config=config, final=final
+    )
+    show(run)
+    return run
 
 
 def show(run):
@@ -256,23 +203,17 @@ def show(run):
 def main():
     p = parser(__doc__)
     p.add_argument("group", choices=list(GROUPS))
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--seeds", type=int, nargs="+", help="usually 0, 1, 2; warmup has eight")
     options = p.parse_args()
     train.share_the_cpu()
-    digits = data.digits(device=train.pick_device())
-    print(describe(origin(__file__, digits.train_images.device)))
-    variants, seeds = GROUPS[options.group], options.seeds
+    log = Log(__file__, options.group, data.digits(device=train.pick_device()))
+    print(describe(origin(__file__, log.digits.train_images.device)))
+    variants = GROUPS[options.group]
+    seeds = options.seeds or range(8 if options.group == "warmup" else 3)
     if options.quick:
         variants = [replace(variant, epochs=1) for variant in (variants[0], variants[-1])]
         seeds = [0]
-    runs, commit = [], logs.commit()  # of the code that runs, whatever is committed meanwhile
-    for seed in seeds:  # outermost: a record that is cut short has every variant
-        for variant in variants:
-            runs.append(record(options.group, variant, seed, digits, commit))
-            show(runs[-1])
-        if options.json:
-            logs.write_runs(options.json, runs)
-            print(f"written: {options.json}")
+    record_all(partial(record, log), variants, seeds, options.json)
 
 
 if __name__ == "__main__":

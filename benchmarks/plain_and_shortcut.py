@@ -10,21 +10,16 @@ the β of every batch norm started at 1 or 2. `adam`: plain networks under Adam,
 momentum 0.9, weight decay 1e-4), Adam with the same batches.
 """
 
-import math
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from _common import describe, origin, parser
+from _common import Log, describe, fit_with, origin, parser, record_all
 from torch import nn
 from torch.nn import functional as F
 
 from resnet_course import data, probe, resnet, train
-from resnet_course.reproduce import logs
-from resnet_course.reproduce.run import CURVES, kind_and_depth, now
-
-BATCH = 128
-
+from resnet_course.reproduce.run import kind_and_depth, now
 
 # Shortcuts beside options A, B and C: (in_channels, out_channels, stride) -> module
 
@@ -109,90 +104,27 @@ def measure_start(model, digits):
     return {"first_over_last": norms[0] / norms[-1], "alike": alike.item()}
 
 
-def fit_with_adam(model, digits, epochs, lr):
-    """`train.fit` with Adam in the place of SGD, without weight decay -> `train.History`."""
-    model.to(digits.train_images.device, memory_format=torch.channels_last)
-    optimizer, history = torch.optim.Adam(model.parameters(), lr=lr), train.History()
-    order = torch.Generator().manual_seed(0)
-    for _ in range(epochs):
-        model.train()
-        started, loss_sum, wrong, seen = time.perf_counter(), 0.0, 0, 0
-        for images, labels in digits.batches(BATCH, order):
-            logits = model(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            seen += len(labels)
-            loss_sum += loss.item() * len(labels)
-            wrong += (logits.argmax(1) != labels).sum().item()
-        history.train_loss.append(loss_sum / seen)
-        history.train_error.append(wrong / seen)
-        history.seconds.append(time.perf_counter() - started)
-        for part in ("train", "test"):
-            images, labels = (getattr(digits, f"{part}_{what}") for what in ("images", "labels"))
-            error = train.evaluate(model, images, labels)[1]
-            (history.train_error_eval if part == "train" else history.test_error).append(error)
-    return history
-
-
-def record(group, variant, seed, digits, epochs):
+def record(log, epochs, variant, seed):
     """Train one network -> the run as `recorded.Run` describes it."""
-    started = now()
+    started, digits = now(), log.digits
     train.seed_everything(seed)
     model = variant.build().to(digits.train_images.device)
-    start = measure_start(model, digits)
-    if variant.optimizer == "Adam":
-        history = fit_with_adam(model, digits, epochs, variant.lr)
+    start, adam = measure_start(model, digits), variant.optimizer == "Adam"
+    if adam:
+        optimizer = torch.optim.Adam(model.parameters(), lr=variant.lr)
+        history = fit_with(optimizer, model, digits, epochs)
     else:
         history = train.fit(model, digits, epochs, variant.lr)
-    per_epoch = digits.batches_per_epoch(BATCH)
-    curves = {name: getattr(history, name, [None] * epochs) for name in CURVES}
-    curves["update"] = [per_epoch * epoch for epoch in range(1, epochs + 1)]
-    curves["epoch"] = [float(epoch) for epoch in range(1, epochs + 1)]
-    curves["lr"] = [variant.lr] * epochs
-    final = {name: values[-1] for name, values in curves.items() if "_" in name}
-    kind, depth = kind_and_depth(variant.network)
-    words = [f"digits-{group}-{variant.network}", f"slope{variant.slope:g}"]
-    words += [f"beta{variant.beta:g}", f"{variant.shortcut or ''}".replace(" ", "-")]
-    words += [variant.optimizer, f"lr{variant.lr:g}", f"seed{seed}"]
-    return {
-        "name": "-".join(filter(None, words)),
-        "data": f"digits-{group}",
-        "network": variant.network,
-        "kind": kind,
-        "depth": depth,
-        "shortcut": variant.shortcut,
-        "seed": seed,
-        "updates": per_epoch * epochs,
-        "epochs": float(epochs),
-        "diverged": not math.isfinite(history.train_loss[-1]),
-        "config": {
-            "updates": per_epoch * epochs,
-            "batch_size": BATCH,
-            "lr": variant.lr,
-            "schedule": "constant",
-            "warmup": 0,
-            "weight_decay": 0.0 if variant.optimizer == "Adam" else 1e-4,
-            "momentum": 0.9,
-            "half": "none",
-            "slope": variant.slope,
-            "beta": variant.beta,
-            "optimizer": variant.optimizer,
-        },
-        "final": final | start,
-        "curves": curves,
-        "layer_response_std": {},
-        "seconds": {"training": sum(history.seconds), "evaluation": None},
-        "pieces": [{"started": started, "update": 0, "threads": torch.get_num_threads()}],
-        "versions": logs.versions(),
-        "hardware": logs.hardware(digits.train_images.device),
-        "commit": logs.commit(),
-        "code": logs.code_digest(),
-        "command": f"python benchmarks/plain_and_shortcut.py {group}",
-        "started": started,
-        "images": logs.images_digest(digits.train_images),
-    }
+    words = [variant.network, f"slope{variant.slope:g}", f"beta{variant.beta:g}"]
+    words += [f"{variant.shortcut or ''}".replace(" ", "-"), variant.optimizer]
+    words += [f"lr{variant.lr:g}"]
+    config = {"weight_decay": 0.0 if adam else 1e-4, "slope": variant.slope}
+    config |= {"beta": variant.beta, "optimizer": variant.optimizer}
+    run = log.entry(
+        variant, seed, history, started=started, words=words, config=config, final=start
+    )
+    show(run)
+    return run
 
 
 def show(run):
@@ -212,20 +144,12 @@ def main():
     p.add_argument("group", choices=list(GROUPS))
     options = p.parse_args()
     train.share_the_cpu()
-    digits = data.digits(device=train.pick_device())
-    print(describe(origin(__file__, digits.train_images.device)))
+    log = Log(__file__, options.group, data.digits(device=train.pick_device()))
+    print(describe(origin(__file__, log.digits.train_images.device)))
     variants, epochs, seeds = GROUPS[options.group], 8, 3
     if options.quick:
         variants, epochs, seeds = variants[:1] + variants[-1:], 1, 1
-    runs = []
-    for seed in range(seeds):  # outermost: whoever stops it early has all variants
-        for variant in variants:
-            runs.append(record(options.group, variant, seed, digits, epochs))
-            show(runs[-1])
-            if options.json:
-                logs.write_runs(options.json, sorted(runs, key=lambda run: run["name"]))
-    if options.json:
-        print(f"written: {options.json}")
+    record_all(partial(record, log, epochs), variants, range(seeds), options.json)
 
 
 if __name__ == "__main__":
