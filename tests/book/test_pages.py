@@ -1,9 +1,5 @@
 """Every built page in a real browser: Debian's Chromium, or any Chrome on the path."""
 
-import functools
-import http.server
-import shutil
-import threading
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,63 +8,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+pytestmark = pytest.mark.skipif(
+    not (HTML / "index.html").exists(), reason="no built book: `make book`"
 )
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine"),
-    pytest.mark.skipif(not (HTML / "index.html").exists(), reason="no built book: `make book`"),
-]
 
 
 def pages():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     return [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture(scope="module")
-def address():
-    handler = functools.partial(Quiet, directory=HTML)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """visit(page, width, scheme) -> (page object, requests, console messages)"""
-    contexts = []
-
-    def go(name, width=1280, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page, requests, messages = context.new_page(), [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: messages.append(message.text))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.goto(f"{address}/{name}.html", wait_until="networkidle")
-        return page, requests, messages
-
-    yield go
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.parametrize("name", pages())
