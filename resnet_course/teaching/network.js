@@ -21,6 +21,8 @@ function unpackNetwork(net) {
 }
 
 // 2. The forward pass. Feature maps are one list of numbers: channel after channel, row after row.
+//    Measured on 2026-11-26 in Chromium 156, one core of an AMD EPYC among busy programs: a pass takes
+//    4 ms at its quickest and 14 ms in the median of 200, for either network.
 
 function convolve(x, layer) { // 3 x 3, with zeros around the map
   const { inputs, outputs, stride, weight, bias } = layer;
@@ -205,7 +207,9 @@ function paper(parent, changed) {
 function drawMaps(canvas, maps, most) {
   const [red] = getComputedStyle(canvas).color.match(/\d+/g) || [0];
   const blue = red > 127 ? "88, 180, 232" : "0, 114, 178";
-  const columns = 16, gap = 1, cell = maps.size + gap;
+  const phone = canvas.clientWidth < 450; // two rows are larger than one
+  const columns = phone && maps.size > 2 ? 8 : 16;
+  const gap = 1, cell = maps.size + gap;
   canvas.width = columns * cell + gap;
   canvas.height = Math.ceil(maps.channels / columns) * cell + gap;
   const pen = canvas.getContext("2d");
