@@ -1,5 +1,6 @@
 """The recorded runs: found, averaged, told where they are from."""
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -181,3 +182,31 @@ def test_a_recorded_file_is_in_order(path):
 
 def test_the_folder_of_a_checkout():
     assert recorded.folder() == ROOT / "book" / "recorded"
+
+
+def test_the_photographs_of_the_book_are_one_experiment():
+    """Same recipe and same images at every depth: only the network, or one slope, differs."""
+    runs = recorded.runs(data="cifar10", updates=16_000)
+    networks = [(run.network, run.config["slope"]) for run in runs]
+    assert len(set(networks)) == len(networks) == len(runs)
+    needed = {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (20, 32, 56)}
+    assert needed <= {network for network, slope in networks if slope == 0}
+    assert ("plain-56", 0.5) in networks
+    assert len({run.images for run in runs}) == len({run.seed for run in runs}) == 1
+    recipes = {
+        json.dumps({k: v for k, v in run.config.items() if k not in ("slope", "warmup")})
+        for run in runs
+    }
+    assert len(recipes) == 1
+    for run in runs:  # the paper warms up 110 layers, and no others
+        assert (run.config["warmup"] > 0) == (run.depth == 110)
+        assert len(run.layer_response_std) == run.depth - 1
+
+
+def test_the_pretrained_network_is_that_of_its_log():
+    (run,) = recorded.runs(data="cifar10", updates=64_000)
+    facts = recorded.pretrained_facts()["residual-20"]
+    assert facts["run"] == run.name and facts["network"] == run.network
+    log = (ROOT / "book" / "recorded" / run.file).read_bytes()
+    assert hashlib.sha256(log).hexdigest() == facts["log_sha256"]
+    assert abs(facts["test_error"] - run.final["test_error"]) < 0.001  # rounded to 16 bits
