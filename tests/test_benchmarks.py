@@ -126,6 +126,12 @@ def test_contributing_quotes_the_recorded_figures():
     assert quoted == {round(n) for n in speed["images_per_second"].values()} | {
         round(n, 2) for n in speed["ratio"].values()
     }
+    gpu = json.loads((recorded.folder() / "training_speed_h100.json").read_text())
+    table = text.split("| on the H100 |")[1].split("\n\n")[0].splitlines()[2:]
+    quoted = {float(n) for row in table for n in re.findall(r"[\d.]+", row.split("|", 2)[2])}
+    assert quoted == {round(n) for n in gpu["images_per_second"].values()} | {
+        round(n, 2) for n in gpu["ratio"].values()
+    }
     assert f"execute in {chapters['seconds']:.0f} s together" in text
     longest = max(chapter["longest_cell"] for chapter in chapters["chapters"].values())
     assert f"the longest cell takes {longest:.0f} s" in text
