@@ -1,5 +1,6 @@
 """Chapter 05, batch normalization: checks and quiz."""
 
+import itertools
 import math
 import random
 
@@ -9,6 +10,7 @@ from torch import nn
 from resnet_course.teaching.check import (
     Mistake,
     call,
+    cause,
     close,
     exercise,
     expect,
@@ -16,6 +18,7 @@ from resnet_course.teaching.check import (
     judge,
     number,
     row,
+    same,
     show,
     tensor,
 )
@@ -34,7 +37,7 @@ def any_shape(attempt):
         shape = random.sample(range(2, 8), axes)
         offsets = 3 * torch.randn(shape[1]).view(-1, *[1] * (axes - 2))
         x = 1.5 * torch.randn(shape, dtype=torch.double) + offsets
-        eps = random.uniform(0.3, 1.3)
+        eps = random.uniform(0.3, 0.8)
         what = f"an input with {axes} axes"
         out = _of_any_shape(attempt, x, eps, what)
         judge(out, _normalized(x, _others(x), eps), what, _known_normalized(x, eps))
@@ -44,8 +47,9 @@ def any_shape(attempt):
     near = isinstance(out, torch.Tensor) and out.shape == x.shape and close(out, wanted, 0.02)
     expect(
         near,
-        "It is right for 64-bit numbers near 0, and wrong for 32-bit numbers around 10,000: "
-        "subtract the mean *before* you square, as in this chapter's trap in the arithmetic.",
+        "It is right for 64-bit numbers near 0, and wrong for 32-bit numbers around 10,000, where "
+        "two large squares leave few digits to their difference: subtract the mean *before* you "
+        "square.",
     )
 
 
@@ -74,6 +78,12 @@ def _of_any_shape(attempt, x, eps, what):
         if "expected" not in str(error) or "input" not in str(error):
             raise
         raise Mistake(f"For {what} the layer inside refuses its input ({error}).", 2) from error
+    expect(
+        not isinstance(out, torch.Tensor) or out.dim() <= x.dim(),
+        f"For {what} more axes come back than went in: a mean of shape (1, channels, 1, 1) fits "
+        "four axes only; with `keepdim=True` it fits any `x`.",
+        2,
+    )
     return tensor(out, x.shape, f"the result for {what}")
 
 
@@ -82,10 +92,9 @@ def _normalized(x, over, eps, unbiased=False):
     return (x - mean) / torch.sqrt(var + eps)
 
 
-def _reshaped(x, eps):
-    """What `x.reshape(-1, channels)` gives: it mixes the channels wherever there are pixels."""
-    flat = x.reshape(-1, x.shape[1])
-    return _normalized(flat, [0], eps).reshape(x.shape)
+def _reshaped(x, eps, shape, axis):
+    """What `x.reshape(shape)` gives: it mixes the channels wherever there are pixels."""
+    return _normalized(x.reshape(shape), [axis], eps).reshape(x.shape)
 
 
 def _known_normalized(x, eps):
@@ -96,9 +105,17 @@ def _known_normalized(x, eps):
         (centred / (var.sqrt() + eps), "ε belongs *inside* the root, added to the variance", 3),
         (centred / (std + eps), "ε belongs inside the root, and the variance is the biased one", 3),
         (centred / (var + eps), "it was divided by the variance, not by its square root", 3),
-        (centred / var.sqrt(), "ε was not added to the variance", 3),
-        (centred / std, "ε was not added, and the variance is not the biased one", 3),
-        (centred / var, "ε was not added, and it was divided by the variance, not its root", 3),
+        (centred / var.sqrt(), "the `eps` that is given was not added to the variance", 3),
+        (
+            centred / std,
+            "the `eps` that is given was not added, and the variance is not the biased one",
+            3,
+        ),
+        (
+            centred / var,
+            "the `eps` that is given was not added, and it was divided by the variance",
+            3,
+        ),
         (centred / torch.sqrt(var + eps**2), "ε was squared; it is added as it is", 3),
         (centred * torch.sqrt(var + eps), "it was multiplied by the root; divide by it", 3),
         (
@@ -109,6 +126,31 @@ def _known_normalized(x, eps):
         (centred, "the mean is 0, but nothing was divided by the standard deviation", 3),
         (x / torch.sqrt(var + eps), "the mean was not subtracted", 3),
         (x, "that is the input as it came", 3),
+        (
+            centred / torch.sqrt((x * x).mean(over, keepdim=True) + eps),
+            "it was divided by the root of the mean *square*; the variance is taken from the mean",
+            3,
+        ),
+        (
+            (x - x.mean()) / torch.sqrt(var + eps),
+            "the mean is that of all channels; the variance is right",
+            1,
+        ),
+        (
+            centred / torch.sqrt(x.var(unbiased=False) + eps),
+            "the variance is that of all channels; the mean is right",
+            1,
+        ),
+        (
+            x / math.sqrt(1 + eps),
+            "that is what a new layer does in evaluation mode, with mean 0 and variance 1; here "
+            "the batch's are asked for",
+            3,
+        ),
+        ((centred + eps) / torch.sqrt(var + eps), "ε was added above the fraction line too", 3),
+        (centred / torch.sqrt(var) + eps, "ε was added to the result, not to the variance", 3),
+        (centred / torch.sqrt(var - eps), "ε was subtracted; it is added", 3),
+        (-centred / torch.sqrt(var + eps), "the sign is the wrong one: it is x - μ", 3),
         (mean.expand(x.shape), "that is the mean, not the normalized values", 3),
         (
             (x + mean) / torch.sqrt(var + eps),
@@ -116,6 +158,9 @@ def _known_normalized(x, eps):
             3,
         ),
     ]
+    size = centred.abs().mean(over, keepdim=True)
+    words = "that is the mean *absolute* distance from the mean; the variance squares it"
+    known += [(centred / torch.sqrt(size**2 + eps), words, 3), (centred / (size + eps), words, 3)]
     wrong_axes = [
         (axes, "all channels share one mean; each needs its own"),
         ([0], "each pixel got its own mean, over the images alone"),
@@ -126,8 +171,14 @@ def _known_normalized(x, eps):
     if len(axes) > 2:
         wrong_axes.append((axes[2:], "each image got its own mean; it must be the whole batch's"))
         wrong_axes.append((axes[:-1:2] if len(axes) == 4 else [0, 2], "one axis is missing"))
-        mixed = "`reshape(-1, channels)` mixes the channels: they are not the last axis"
-        known.append((_reshaped(x, eps), mixed, 2))
+        mixed = "a `reshape` mixes the channels: they must become the first or last axis before it"
+        known.append((_reshaped(x, eps, (-1, x.shape[1]), 0), mixed, 2))
+        known.append((_reshaped(x, eps, (x.shape[1], -1), 1), mixed, 2))
+        own = x.var(axes[2:], unbiased=False, keepdim=True).mean(0, keepdim=True)
+        averaged = (
+            "each image got its own variance, and these were averaged; it is the whole batch's"
+        )
+        known.append((centred / torch.sqrt(own + eps), averaged, 1))
     met = [over]
     for wrong, why in wrong_axes:
         if wrong not in met:  # with few axes some of them are the same
@@ -168,6 +219,8 @@ def equal_values(attempt):
                 "the mean of the batch was not subtracted before the division",
             ),
             (4.5, "that takes the running statistics; training mode takes the batch's"),
+            (1, "γ multiplies the normalized value, which is 0, and not β; then β is added"),
+            (-0.5, "β is added, not subtracted"),
         ],
         "running mean": [
             (6.4, "PyTorch's momentum weights the *new* value, so the old one counts 0.9"),
@@ -179,6 +232,11 @@ def equal_values(attempt):
             (0.95, "it remembers the mean of what comes *in*, not of the output"),
             (0.9, "it remembers the mean before normalization, not the 0 after it"),
             (1.06, "that is with a momentum of 0.01, TensorFlow's default of 0.99"),
+            (0.6, "that is the step alone; the running mean makes it from 1"),
+            (6.3, "the two weights changed places, and one of the two means is missing"),
+            (8, "the two means are weighted, with 0.9 and 0.1, before they are added"),
+            (0.5, "that is what comes *out*; it remembers the mean of what comes *in*"),
+            (1.05, "it remembers the mean of what comes *in*, not of the output"),
         ],
         "evaluation": [
             (0.5, "that takes the batch's statistics; evaluation mode takes the running ones"),
@@ -189,6 +247,18 @@ def equal_values(attempt):
             (14 / 3, "the running mean was not subtracted, and β is missing"),
             (2 * 6 / 9 + 0.5, "divide by the standard deviation 3, not by the variance 9"),
             (12.5, "7 - 1 must be divided by the standard deviation"),
+            (12, "7 - 1 must be divided by the standard deviation, and β is missing"),
+            (36.5, "7 - 1 must be divided by the standard deviation, not multiplied"),
+            (-3.5, "the sign of the difference is the wrong one: it is 7 - 1"),
+            (3.5, "β is added, not subtracted"),
+            (12 / 9, "divide by the standard deviation 3, not by the variance 9; β is missing"),
+            (6 / 9 + 0.5, "divide by the standard deviation, not the variance; γ is missing"),
+            (7, "that is the value as it came in"),
+            (16 / 3 + 0.5, "the running mean was added; it is subtracted"),
+            (
+                12 / math.sqrt(8.1) + 0.5,
+                "the evaluation comes *instead* of the training pass: the running variance is 9",
+            ),
             (14.5, "the running mean 1 must be subtracted and the result divided by 3"),
             (
                 2 * (2 + 0.5),
@@ -205,6 +275,12 @@ def equal_values(attempt):
         ],
     }
     for hint, name in enumerate(NUMBERS, 1):
+        nan = isinstance(attempt[name], float | torch.Tensor) and attempt[name] != attempt[name]
+        expect(
+            not (name == "training" and nan),
+            "0 / 0 does not come up: ε stands under the root, so that nothing is divided by 0.",
+            hint,
+        )
         got = number(attempt[name], f'"{name}"')
         reasons = [why for value, why in known[name] if abs(got - value) < 5e-3]
         why = " or ".join(reasons) or "go through the formula of this mode, from left to right"
@@ -231,6 +307,12 @@ def _sevens():
 )
 def memory(attempt):
     """The number of batches after which the running mean is within 1 % of the batches' mean."""
+    expect(
+        not (isinstance(attempt, float) and math.isinf(attempt)),
+        "It never arrives at 3 itself, but within 1 % of 3 it does: ask when less than 0.03 is "
+        "missing.",
+        1,
+    )
     guess = number(attempt, "the number of batches")
     expect(guess > 0, f"A number of batches is at least 1, got {guess:g}.")
     layer, needed = nn.BatchNorm2d(1).double(), 0
@@ -239,22 +321,43 @@ def memory(attempt):
         layer(torch.full((2, 1, 1, 1), 3.0, dtype=torch.double))
         needed += 1
         reached[needed] = layer.running_mean.item()
+    between = "batches are whole, and after the smaller whole number too much is missing: round up"
+    linear = "9.9 steps of a tenth would do if they added up, but each is a tenth of what is left"
     whole = guess == round(guess)
+    expect(abs(guess - 9.9) > 1e-6, f"Expected a whole number of batches; {linear}.", 2)
+    expect(whole or math.floor(guess) != 43, f"{guess:.6g} is not a whole number; {between}.", 2)
     expect(whole, f"Expected a whole number of batches, got {guess:.6g}.", 2)
+    mixed = "that divides a natural logarithm and a decimal one; both must be of one kind"
+    near = "`exp(-0.1 * k)` is only near `0.9 ** k`"
     known = [
         (1, "one batch brings a tenth of the way; that would be a momentum of 1"),
         (2, "that would be with the momentum weighting the *old* value; PyTorch's weights the new"),
+        (5, "that is near the logarithm of 100, which is still to be divided by that of 1 / 0.9"),
+        (7, "that is where about half of the way is done"),
         (10, "ten steps of a tenth would do if they added up, but each is a tenth of what is left"),
         (9, "the steps do not add up; each is a tenth of what is left"),
+        (18, mixed),
+        (19, mixed),
+        (21, "that is about where 10 % are missing, not 1 %"),
         (22, "that is within 10 %, not 1 %"),
+        (28, "that is about where 5 % are missing, not 1 %"),
         (29, "that is within 5 %, not 1 %"),
         (33, "1 % of 3 is 0.03; within 0.1 is not near enough"),
-        (43, "close, but one batch more is needed; a fraction of a batch is rounded up, not down"),
-        (45, "count the updates, from the first on"),
-        (46, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
-        (47, "`exp(-0.1 * k)` is only near `0.9 ** k`"),
+        (
+            43,
+            "close, but one batch more is needed; a fraction of a batch is rounded up, and a count "
+            "that begins at 0 is one short",
+        ),
+        (45, "count the updates, from the first on; the 0 before it is none"),
+        (46, near),
+        (47, near),
+        (54, "1 % of the mean 3 is 0.03, not 0.01"),
         (55, "1 % of the mean 3 is 0.03; that is within 0.01, a third of it"),
+        (65, "that is about where 0.1 % are missing, less than is asked"),
         (66, "that is within 0.1 %, more than is asked"),
+        (100, "100 is 1 / 0.01; but what decides is `0.9 ** k`, still missing after k batches"),
+        (101, mixed),
+        (458, "that is for a momentum of 0.01, TensorFlow's default of 0.99"),
         (459, "that is for a momentum of 0.01, TensorFlow's default of 0.99"),
     ]
     why = next((why for count, why in known if count == guess), None)
@@ -281,7 +384,7 @@ def mended_training(attempt):
     expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
     for start in (True, False):
         epochs, count = random.randrange(2, 5), random.randrange(3, 6)
-        sizes = random.sample(range(5, 12), 2)
+        sizes = random.randrange(5, 12), random.randrange(20, 40)
         network = _small_network().train(start)
         batches = [
             (torch.randn(sizes[0], 1, 4, 4), torch.randint(0, 3, sizes[:1])) for _ in range(count)
@@ -306,8 +409,10 @@ def _small_network():
 class Watch:
     """Notes what a training loop does with a network, pass by pass.
 
-    `passes` holds ("batch", its number) and ("validation", predictions, images seen), each with
-    both modes and whether the weights had moved since the pass before.
+    Each pass is a dict: its `kind` ("batch", "validation" or "unknown"), `what` (the batch's
+    number, or the images' numbers and the predictions), `modes` (of the network and of the batch
+    norm inside), `copied` (did it run on a copy?), and whether the weights had `moved` since the
+    pass before.
     """
 
     def __init__(self, network, batches, images):
@@ -334,39 +439,62 @@ class Watch:
         for i, (batch, _) in enumerate(self.batches):
             if x.shape == batch.shape and torch.equal(x, batch):
                 kind, what = "batch", i
-        if kind == "unknown" and all((self.images == one).flatten(1).all(1).any() for one in x):
-            kind, what = "validation", out.detach().argmax(1)
+        if kind == "unknown" and x.shape[1:] == self.images.shape[1:]:
+            found = (x[:, None] == self.images[None]).flatten(2).all(2)
+            if found.any(1).all():
+                kind, what = "validation", (found.int().argmax(1), out.detach().argmax(1))
         now = self.weights()
         moved = any(not torch.equal(a, b) for a, b in zip(self.before, now, strict=True))
         self.before = now
-        modes = (network.training, network[1].training)
-        self.passes.append({"kind": kind, "what": what, "modes": modes, "moved": moved})
+        self.passes.append(
+            {
+                "kind": kind,
+                "what": what,
+                "modes": (network.training, network[1].training),
+                "copied": network is not self.network,
+                "moved": moved,
+            }
+        )
 
     def last_update_moved(self):
         return any(not torch.equal(a, b) for a, b in zip(self.before, self.weights(), strict=True))
+
+    def turns(self):
+        """The passes, in groups of the same kind."""
+        return [(kind, list(group)) for kind, group in itertools.groupby(self.passes, _kind)]
+
+
+def _kind(one):
+    return one["kind"]
 
 
 def _judge_passes(watch, epochs, start):
     kinds = [one["kind"] for one in watch.passes]
     updates = [one for one in watch.passes if one["kind"] == "batch"]
     expect(updates, "No training batch went through the network.", 2)
-    per_epoch = len(watch.batches)
-    few = "fewer" if len(updates) < epochs * per_epoch else "more"
     expect(
-        len(updates) == epochs * per_epoch,
-        f"Expected every batch once in every epoch, but {few} batches went through the network.",
+        not any(one["copied"] for one in updates),
+        "Batches went through a copy of the network: it is the network itself that must learn.",
     )
+    _judge_number(watch, updates, epochs)
     expect("validation" in kinds, "The validation images never went through the network.")
     expect(
         kinds[0] == "batch",
         "A validation came before the first epoch's updates: the error after each epoch is asked.",
     )
-    _judge_modes(watch, per_epoch, start)
-    turns = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
+    _judge_modes(watch, len(watch.batches), start)
+    turns = [kind for kind, _ in watch.turns()]
+    checked = turns.count("validation")
+    few = "seldom: one belongs behind *every* epoch"
+    often = "often: one belongs behind every epoch, and none between its batches"
+    expect(
+        checked == epochs,
+        f"The network was validated too {few if checked < epochs else often}.",
+    )
     expect(
         turns == ["batch", "validation"] * epochs,
         "Expected in every epoch its batches and then a validation, but batches and "
-        "validations came in another order or number.",
+        "validations came in another order.",
     )
     expect(
         not watch.added_up,
@@ -375,7 +503,15 @@ def _judge_passes(watch, epochs, start):
     )
     after = [one["moved"] for one in watch.passes[1:]] + [watch.last_update_moved()]
     updated = [m for kind, m in zip(kinds, after, strict=True) if kind == "batch"]
-    expect(any(updated), "The weights are what they were: no update was made.")
+    expect(
+        watch.fresh, "No gradient ever arrived at the network's weights: `backward()` is missing."
+    )
+    cleared = all(p.grad is None or not p.grad.any() for p in watch.network.parameters())
+    expect(
+        any(updated) or not cleared,
+        "The weights are what they were: the gradients were cleared before a `step()` used them.",
+    )
+    expect(any(updated), "The weights are what they were: no update was made, as without `step()`.")
     expect(
         all(updated),
         "Some batches were followed by no update: one `step()` belongs to each batch.",
@@ -383,6 +519,35 @@ def _judge_passes(watch, epochs, start):
     expect(
         int(watch.norm.num_batches_tracked) == len(updates),
         "Batch norm did not see every training batch exactly once in training mode.",
+    )
+
+
+def _judge_number(watch, updates, epochs):
+    """Did every batch go through the network once in every epoch?"""
+    counts = [sum(one["what"] == i for one in updates) for i in range(len(watch.batches))]
+    validated = any(one["kind"] == "validation" for one in watch.passes)
+    expect(
+        0 not in counts,
+        "Some batches never went through the network: the loop over them ends too early, or takes "
+        "only one.",
+    )
+    expect(
+        min(counts) == max(counts) or max(counts) > epochs,
+        "Not every batch went through the network in every epoch: some did more often than others.",
+    )
+    expect(
+        min(counts) >= epochs,
+        "All batches went through the network, but in fewer epochs than asked: a `return` inside "
+        "the loop, or a loop that is too short.",
+    )
+    expect(
+        max(counts) == epochs or validated,
+        "The validation images never went through the network, and training batches did more "
+        "often than once in an epoch: the error is asked for `images`.",
+    )
+    expect(
+        max(counts) == epochs,
+        "Training batches went through the network more often than once in an epoch.",
     )
 
 
@@ -396,17 +561,26 @@ def _judge_modes(watch, per_epoch, start):
     )
     wrong = [i for i, (_, inner) in enumerate(updates) if not inner]
     if wrong and wrong[0] == 0 and not start:
-        came = "the network came in that mode, and nobody called `train()` before the first epoch"
-        if wrong == list(range(len(updates))):
-            came = "nobody called `train()` before the updates"
+        came = "the network came in that mode, and was not put into training mode before them"
         raise Mistake(f"The first updates ran in evaluation mode: {came}.", 2)
     expect(
+        not wrong or wrong[0] > 0,
+        "The first updates ran in evaluation mode, though the network came in training mode: "
+        "`eval()` belongs between an epoch's last update and its validation.",
+        1,
+    )
+    expect(
         not wrong or wrong[0] < per_epoch,
-        "From the second epoch on updates ran in evaluation mode: between a validation and the "
+        "After the first epoch updates ran in evaluation mode: between a validation and the "
         "next update the whole network must be put back with `train()`.",
         1,
     )
-    expect(not wrong, "Updates of the first epoch ran in evaluation mode.", 1)
+    expect(
+        not wrong,
+        "In the first epoch some updates ran in evaluation mode: the mode must stay until all its "
+        "batches are through.",
+        1,
+    )
     checked = [one["modes"] for one in watch.passes if one["kind"] == "validation"]
     expect(
         not any(inner for _, inner in checked),
@@ -424,34 +598,43 @@ def _judge_errors(got, watch, labels, epochs):
     expect(good, f"Expected a list with one error for each epoch, got {show(got)}.")
     expect(len(got) == epochs, "Expected one error for each epoch, but their number is another.")
     errors = row(got, epochs, "the validation errors")
-    wanted, wrong, seen = [], 0, 0
-    order = [one for one in watch.passes if one["kind"] == "validation"]
-    rows = iter(labels.repeat(epochs).split([len(one["what"]) for one in order]))
-    for one in order:
-        wrong += (one["what"] != next(rows)).sum().item()
-        seen += len(one["what"])
-        if seen == len(labels):
-            wanted.append(wrong / seen)
-            wrong = seen = 0
-    if len(wanted) != epochs:
-        return
+    wanted = []
+    for kind, passes in watch.turns():
+        if kind == "validation":
+            seen, said = (torch.cat(parts) for parts in zip(*map(_what, passes), strict=True))
+            predicted = torch.full_like(labels, -1)
+            predicted[seen] = said
+            expect((predicted >= 0).all(), "In a validation some images were left out.")
+            wanted.append((predicted != labels).double().mean().item())
     pairs = list(zip(errors, wanted, strict=True))
 
-    def all_near(change):
-        return all(abs(a - change(b)) < 1e-4 for a, b in pairs)
+    def all_near(others):
+        return all(abs(a - b) < 1e-4 for a, b in zip(errors, others, strict=True))
 
-    why = None
-    if all_near(lambda b: 1 - b):
-        why = "those are accuracies, the share it got right"
-    elif all_near(lambda b: 100 * b):
-        why = "give shares between 0 and 1, not per cent"
-    elif all_near(lambda b: len(labels) * b):
-        why = "those are counts of wrong images; give shares between 0 and 1"
-    if not all_near(lambda b: b):
-        if why:
-            raise Mistake(f"The modes are right, but the errors are not: {why}.")
-        i = next(i for i, (a, b) in enumerate(pairs) if abs(a - b) >= 1e-4)
-        fallback(wanted[i], errors[i], f"the validation error of epoch {i + 1}")
+    if all_near(wanted):
+        return
+    known = [
+        ([1 - b for b in wanted], "those are accuracies, the share it got right"),
+        ([100 * b for b in wanted], "give shares between 0 and 1, not per cent"),
+        (
+            [len(labels) * b for b in wanted],
+            "those are counts of wrong images; give shares between 0 and 1",
+        ),
+        (wanted[-1:] * epochs, "every epoch got the error of the last one"),
+        (wanted[:1] * epochs, "every epoch got the error of the first one"),
+        (wanted[::-1], "the last epoch comes first"),
+    ]
+    words = [why for others, why in known if all_near(others)]
+    if len(words) > 1:
+        return  # by chance these mistakes look alike here; another draw will tell
+    if words:
+        raise Mistake(f"The modes are right, but the errors are not: {words[0]}.")
+    i = next(i for i, (a, b) in enumerate(pairs) if abs(a - b) >= 1e-4)
+    fallback(wanted[i], errors[i], f"the validation error of epoch {i + 1}")
+
+
+def _what(one):
+    return one["what"]
 
 
 @exercise(
@@ -490,7 +673,10 @@ def fold_before(attempt):
             "The image comes out in full size: the convolution had stride 2, the new one has 1.",
         )
         got = tensor(got, wanted.shape, f"the output ({what})")
-        judge(got, wanted, f"the output ({what})", _known_folds(x, bn, conv))
+        known = _known_folds(x, bn, conv)
+        if not same(got, wanted) and cause(got, [one[:2] for one in known]) is None:
+            _judge_parts(folded, bn, conv, f"With {what}")
+        judge(got, wanted, f"the output ({what})", known)
 
 
 def _folded_by(attempt, bn, conv, what):
@@ -527,6 +713,28 @@ def _folded_by(attempt, bn, conv, what):
         3,
     )
     return folded
+
+
+@torch.no_grad()
+def _judge_parts(folded, bn, conv, start):
+    """Which of weight and bias is right, if one is."""
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    weight = conv.weight * scale[:, None, None]
+    bias = conv.weight[:, :, 0, 0] @ (bn.bias - bn.running_mean * scale)
+    bias = bias if conv.bias is None else bias + conv.bias
+    weight_is, bias_is = same(folded.weight.detach(), weight), same(folded.bias.detach(), bias)
+    expect(
+        not weight_is,
+        f"{start} the new weight is right, and the new bias is not: it is the old weight, as a "
+        "matrix, times the vector t, plus the old bias if there is one.",
+        3,
+    )
+    expect(
+        not bias_is,
+        f"{start} the new bias is right, and the new weight is not: s multiplies the old weight "
+        "along axis 1.",
+        2,
+    )
 
 
 @torch.no_grad()
@@ -581,6 +789,15 @@ def _known_folds(x, bn, conv):
             "β was scaled with the mean; it is added as it is",
             1,
         ),
+        (run(s=bn.weight, t=bn.bias), "the running statistics were left out", 1),
+        (with_scale(bn.weight), "nothing was divided by the standard deviation", 1),
+        (
+            run(add=shift.sum() + old),
+            "the numbers in t were summed up without the weights; it is W t",
+            3,
+        ),
+        (run(add=weight.sum(1) + old), "the weights were summed up without t; it is W t", 3),
+        (run(add=-(weight @ shift) + old), "the constant W t was subtracted; it is added", 3),
         (run(add=old), "the constant that batch norm adds was left out", 3),
         (
             run(add=weight @ (scale * shift) + old),

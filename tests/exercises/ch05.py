@@ -66,6 +66,50 @@ def flattened(x, eps):
     return normal(flat, eps, over=[0]).reshape(x.shape)
 
 
+def flattened_to_rows(x, eps):
+    flat = x.reshape(x.shape[1], -1)
+    return normal(flat, eps, over=[1]).reshape(x.shape)
+
+
+def by_channel(x, eps):
+    """Another way: channel by channel."""
+    channels = []
+    for c in range(x.shape[1]):
+        centred = x[:, c] - x[:, c].mean()
+        channels.append(centred / (centred.pow(2).mean() + eps).sqrt())
+    return torch.stack(channels, 1)
+
+
+def mean_square(x, eps):
+    centred = x - x.mean(others(x), keepdim=True)
+    return centred / torch.sqrt((x**2).mean(others(x), keepdim=True) + eps)
+
+
+def for_four_axes(x, eps):
+    mean, var = x.mean(others(x)), x.var(others(x), unbiased=False)
+    return (x - mean.view(1, -1, 1, 1)) / torch.sqrt(var.view(1, -1, 1, 1) + eps)
+
+
+def new_layer_evaluated(x, eps):
+    zeros = x.new_zeros(x.shape[1])
+    return nn.functional.batch_norm(x, zeros, zeros + 1, eps=eps)
+
+
+def averaged_variances(x, eps):
+    centred = x - x.mean(others(x), keepdim=True)
+    over = list(range(2, x.dim())) or [0]
+    return centred / torch.sqrt(x.var(over, False, keepdim=True).mean(0, keepdim=True) + eps)
+
+
+def absolute_deviation(x, eps):
+    centred = x - x.mean(others(x), keepdim=True)
+    return centred / torch.sqrt(centred.abs().mean(others(x), keepdim=True) ** 2 + eps)
+
+
+def eps_above(x, eps):
+    return normal(x, eps) + eps / torch.sqrt(x.var(others(x), unbiased=False, keepdim=True) + eps)
+
+
 def numbers(training=0.5, mean=1.6, evaluation=4.5):
     return {"training": training, "running mean": mean, "evaluation": evaluation}
 
@@ -216,6 +260,83 @@ def helper_with_mode(network, batches, images, labels, epochs):
     return torch.stack(errors)
 
 
+def on_copies(network, batches, images, labels, epochs):
+    return loop()(copy.deepcopy(network), batches, images, labels, epochs)
+
+
+def cleared(network, batches, images, labels, epochs):
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    for _ in range(epochs):
+        network.train()
+        for x, y in batches:
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.zero_grad()
+            optimizer.step()
+        network.eval()
+        errors.append((network(images).argmax(1) != labels).float().mean().item())
+    return errors
+
+
+def modes_before_the_batches(network, batches, images, labels, epochs):
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    for _ in range(epochs):
+        network.train()
+        network.eval()
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        errors.append((network(images).argmax(1) != labels).float().mean().item())
+    return errors
+
+
+def puts_back_what_came(network, batches, images, labels, epochs):
+    """Every epoch in the mode in which the network came."""
+    optimizer, errors, mode = torch.optim.SGD(network.parameters(), lr=0.05), [], network.training
+    for _ in range(epochs):
+        network.train(mode)
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        network.eval()
+        errors.append((network(images).argmax(1) != labels).float().mean().item())
+    return errors
+
+
+def first_batch_only(network, batches, images, labels, epochs):
+    return loop()(network, batches[:1], images, labels, epochs)
+
+
+def on_the_last_batch(network, batches, images, labels, epochs):
+    return loop()(network, batches, *batches[-1], epochs)
+
+
+def once_at_the_end(network, batches, images, labels, epochs):
+    error = loop()(network, batches * epochs, images, labels, 1)
+    return error * epochs
+
+
+def on_some(network, batches, images, labels, epochs):
+    return loop()(network, batches, images[:9], labels[:9], epochs)
+
+
+def looks_twice(network, batches, images, labels, epochs):
+    """Another way: the validation computes the loss first, and the error after it."""
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    for _ in range(epochs):
+        network.train()
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            nn.functional.cross_entropy(network(images), labels)
+            errors.append((network(images).argmax(1) != labels).float().mean().item())
+    return errors
+
+
 def one_epoch(network, batches, images, labels, epochs):
     return loop()(network, batches, images, labels, 1)
 
@@ -352,6 +473,28 @@ def changes_the_layer(bn, conv):
     return new
 
 
+def with_bias(make):
+    """A fold with another bias, `make(weight, t, old bias)`."""
+
+    def fold(bn, conv):
+        shift = bn.bias - bn.running_mean * bn.weight / root(bn)
+        old = torch.zeros(conv.out_channels).to(shift) if conv.bias is None else conv.bias
+        return folded(bn, conv, bias=make(conv.weight[:, :, 0, 0], shift, old))
+
+    return fold
+
+
+def by_diagonal(bn, conv):
+    """Another way: the product with a diagonal matrix."""
+    scale = bn.weight / root(bn)
+    matrix, shift = conv.weight.flatten(1), bn.bias - bn.running_mean * scale
+    new = copy.deepcopy(conv)
+    new.weight = nn.Parameter((matrix @ scale.diag()).detach()[:, :, None, None])
+    old = 0 if conv.bias is None else conv.bias
+    new.bias = nn.Parameter((torch.mv(matrix, shift) + old).detach())
+    return new
+
+
 def no_bias(bn, conv):
     new = folded(bn, conv)
     new.bias = None
@@ -364,11 +507,25 @@ def root(bn):
 
 BANKS = {
     "any_shape": Bank(
-        right=[normal, by_transpose, by_torch, lambda x, eps: normal(x.float(), eps)],
+        right=[
+            normal,
+            by_transpose,
+            by_torch,
+            by_channel,
+            lambda x, eps: normal(x.float(), eps),
+        ],
         wrong=[
             (lambda x, eps: normal(x, eps, inside=False), "*inside* the root"),
             (lambda x, eps: normal(x, eps, root=False), "not by its square root"),
-            (lambda x, eps: normal(x, 0), "ε was not added to"),
+            (lambda x, eps: normal(x, 0), "given was not added to"),
+            (lambda x, eps: normal(x, 1e-5), "given was not added to"),
+            (flattened_to_rows, "mixes the channels"),
+            (mean_square, "the mean *square*"),
+            (for_four_axes, "more axes come back"),
+            (new_layer_evaluated, "what a new layer does in evaluation mode"),
+            (averaged_variances, "these were averaged"),
+            (absolute_deviation, "mean *absolute* distance"),
+            (eps_above, "above the fraction line"),
             (lambda x, eps: normal(x, eps, unbiased=True), "the *biased* one"),
             (lambda x, eps: normal(x, eps, shift=False), "was not subtracted"),
             (lambda x, eps: normal(x, eps, over=list(range(x.dim()))), "share one mean"),
@@ -376,13 +533,13 @@ BANKS = {
             (own_image, "the whole batch's"),
             (own_image_unbiased, "the whole batch's"),
             (lambda x, eps: normal(x, eps, unbiased=True, inside=False), "and the variance is the"),
-            (lambda x, eps: normal(x, 0, unbiased=True), "ε was not added, and"),
+            (lambda x, eps: normal(x, 0, unbiased=True), "given was not added, and"),
             (lambda x, eps: normal(x, eps, over=list(range(x.dim() - 1))), "not the last one"),
             (lambda x, eps: nn.BatchNorm2d(x.shape[1], eps=eps)(x), "the type of `x`"),
             (lambda x, eps: normal(x, eps, over=list(range(1, x.dim()))), "layer normalization"),
             (lambda x, eps: normal(x, eps, over=[0, 2, 3]), "which axes there are"),
             (four_or_less, "are not all there are here"),
-            (without_keepdim, "`keepdim=True`"),
+            (without_keepdim, "sizes do not fit"),
             (lambda x, eps: x - x.mean([0, *range(2, x.dim())], keepdim=True), "nothing was"),
             (in_place, "in place"),
             (lambda x, eps: x, "as it came"),
@@ -411,7 +568,12 @@ BANKS = {
             (numbers(training=2.5), "normalizes to 0"),
             (numbers(training=14.5), "without subtracting the mean"),
             (numbers(training=4.5), "training mode takes the batch's"),
-            (numbers(training=float("nan")), "Expected a finite number"),
+            (numbers(training=float("nan")), "does not come up"),
+            (numbers(evaluation=float("nan")), "Expected a finite number"),
+            (numbers(training=1.0), "and not β"),
+            (numbers(evaluation=-3.5), "it is 7 - 1"),
+            (numbers(mean=0.6), "the step alone"),
+            (numbers(evaluation=4.7164), "the running variance is 9"),
             (numbers(mean=6.4), "weights the *new* value"),
             (numbers(mean=7), "a tenth of the way"),
             (numbers(mean=1), "does move it"),
@@ -441,15 +603,21 @@ BANKS = {
     "memory": Bank(
         right=[44, 44.0, torch.tensor(44), numpy.int64(44)],
         wrong=[
-            (43, "rounded up, not down"),
+            (43, "a count that begins at 0"),
             (45, "count the updates"),
+            (float("inf"), "never arrives at 3"),
+            (9.9, "9.9 steps"),
+            (19, "a decimal one"),
+            (7, "half of the way"),
+            (100, "what decides"),
             (22, "within 10 %"),
             (46, "is only near"),
             (2, "weighting the *old* value"),
             (10, "ten steps of a tenth"),
             (9, "the steps do not add up"),
             (459, "TensorFlow's default of 0.99"),
-            (43.7, "a whole number of batches"),
+            (43.7, "batches are whole"),
+            (44.5, "a whole number of batches, got"),
             (29, "within 5 %"),
             (66, "within 0.1 %"),
             (1, "a momentum of 1"),
@@ -466,10 +634,20 @@ BANKS = {
             helper_with_mode,
             in_pieces,
             on_a_copy,
+            looks_twice,
         ],
         wrong=[
             (loop("start"), "between a validation and the next update"),
-            (loop("after"), "nobody called `train()` before the first epoch"),
+            (loop("after"), "the network came in that mode"),
+            (puts_back_what_came, "the network came in that mode"),
+            (modes_before_the_batches, "though the network came in training mode"),
+            (on_copies, "went through a copy"),
+            (cleared, "were cleared before"),
+            (first_batch_only, "Some batches never went"),
+            (on_the_last_batch, "the error is asked for `images`"),
+            (once_at_the_end, "too seldom"),
+            (on_some, "some images were left out"),
+            (loop("epoch", give=lambda errors: errors[-1:] * len(errors)), "of the last one"),
             (loop("epoch", evaluate=False), "The images of the validation went"),
             (late_train, "between a validation and the next update"),
             (on_validation_too, "The images of the validation went"),
@@ -486,9 +664,9 @@ BANKS = {
             (loop("epoch", give=lambda errors: [2 + e for e in errors]), "of epoch 1, got"),
             (loop("epoch", give=lambda errors: None), "end with `return`"),
             (loop("epoch", steps=False), "no update was made"),
-            (one_epoch, "but fewer batches"),
-            (no_validation, "never went through"),
-            (every_step, "in another order or number"),
+            (one_epoch, "in fewer epochs than asked"),
+            (no_validation, "The validation images never went through the network."),
+            (every_step, "too often"),
         ],
     ),
     "fold_before": Bank(
@@ -497,6 +675,7 @@ BANKS = {
             by_probing,
             lambda bn, conv: folded(bn, conv).float(),
             on_one_pixel,
+            by_diagonal,
         ],
         wrong=[
             (behind, "*behind* the convolution"),
@@ -541,6 +720,14 @@ BANKS = {
                 "left out, and the old bias too",
             ),
             (no_bias, "has no bias"),
+            (with_bias(lambda w, t, b: t.sum() + b), "the numbers in t were summed up"),
+            (with_bias(lambda w, t, b: w.sum(1) + b), "the weights were summed up without t"),
+            (with_bias(lambda w, t, b: w[:, 0] * t.mean() + b), "the new weight is right, and"),
+            (with_bias(lambda w, t, b: b - w @ t), "the constant W t was subtracted"),
+            (
+                lambda bn, c: folded(bn, c, scale=bn.weight, shift=bn.bias),
+                "the running statistics were left out",
+            ),
             (lambda bn, c: nn.Sequential(bn, c), "Expected one `nn.Conv2d`"),
             (lambda bn, c: c, "was given back"),
             (lambda bn, c: nn.Conv2d(c.in_channels, c.out_channels, 3), "Expected the new weight"),
