@@ -13,6 +13,7 @@ from resnet_course import resnet
 from resnet_course.teaching.check import (
     Mistake,
     call,
+    cause,
     close,
     differing,
     exercise,
@@ -43,7 +44,17 @@ def _lively(block):
 def _result(attempt, block, x, shape, what):
     """What a learner's forward gives for the block: finite, of this shape, with a gradient."""
     expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
-    out = attempt(block, x)
+    mode = block.training
+    try:
+        out = attempt(block, x)
+    except RuntimeError as error:
+        absent = [name for name in block.order if name not in block.calls]
+        if "must match the size of tensor" not in str(error):
+            raise
+        ran = f", and {_listed(absent)} had not run by then" if absent else ""
+        raise Mistake(
+            f"The two paths have different shapes where they are added{ran}.", 2
+        ) from error
     expect(out is not None, "The function returned None: does it end with `return`?")
     beside = isinstance(out, torch.Tensor) and out.dim() == 4 and out.shape[1] == 2 * shape[1]
     expect(
@@ -57,25 +68,33 @@ def _result(attempt, block, x, shape, what):
         out.requires_grad,
         "The output carries no gradient: leave out `no_grad` and `detach`, the block must learn.",
     )
+    expect(
+        all(part.training == mode for part in block.modules()),
+        "The block is in another mode afterwards: `forward` leaves the mode to the caller.",
+    )
     return out
 
 
-def _without_forward(block):
-    """A copy that is no way round the exercise: only its parts can be called, on what fits."""
+def _without_forward(block, order):
+    """A copy that is no way round the exercise: only its parts can be called, on what fits.
+
+    It notes in `calls` which layers run; `order` is how they should.
+    """
 
     def missing(*_):
         raise Mistake("The block cannot be called, its forward is what you write: use its parts.")
 
     block = copy.deepcopy(block)
-    block.forward = missing
+    block.forward, block.calls, block.order = missing, [], order
     for name, part in block.named_modules():
         takes = getattr(part, "in_channels", getattr(part, "num_features", None))
         if takes is not None:
-            part.register_forward_pre_hook(partial(_refuse_others, name.split(".")[0], takes))
+            note = partial(_note_call, block.calls, name.split(".")[0], takes)
+            part.register_forward_pre_hook(note)
     return block
 
 
-def _refuse_others(name, takes, _, inputs):
+def _note_call(calls, name, takes, _, inputs):
     """A layer that gets the wrong number of channels says so before PyTorch does."""
     came = inputs[0]
     expect(
@@ -84,6 +103,27 @@ def _refuse_others(name, takes, _, inputs):
         "get x, and every other layer what the layer before it gave out.",
         2,
     )
+    calls.append(name)
+
+
+def _judge_output(out, wanted, block, what, known, hint):
+    """Known mistakes first; then layers that never ran, ran twice, or in another order."""
+    out, wanted = out.detach(), wanted.detach()
+    if not close(out, wanted, 1e-8) and cause(out, [one[:2] for one in known], 1e-8) is None:
+        calls = [name for name in block.calls if name in block.order]
+        never = [name for name in block.order if name not in calls]
+        often = [name for name in block.order if calls.count(name) > 1]
+        told = (often, "ran more than once"), (never, "never ran")
+        found = [f"{_listed(names)} {words}" for names, words in told if names]
+        if calls != block.order and not found:
+            found = [f"the layers did not run in the order {', '.join(block.order)}"]
+        expect(not found, f"Expected something else for {what}: {', and '.join(found)}.", hint)
+    judge(out, wanted, what, known, hint, tolerance=1e-8)
+
+
+def _listed(names):
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 @exercise(
@@ -107,7 +147,12 @@ def complete_bottleneck(attempt):
             leaf = torch.randn(4, arguments[0], side, side, dtype=torch.double, requires_grad=True)
             x = leaf * 1.0  # not a leaf: in-place operations are allowed, as between two blocks
             version = x._version
-            kept, own, meant = x.detach().clone(), _without_forward(block), copy.deepcopy(block)
+            order = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"]
+            kept, own, meant = (
+                x.detach().clone(),
+                _without_forward(block, order),
+                copy.deepcopy(block),
+            )
             wanted = meant(leaf)
             out = _result(attempt, own, x, wanted.shape, f"the block with {said}")
             expect(
@@ -115,10 +160,8 @@ def complete_bottleneck(attempt):
                 "The block overwrote its own input, which the shortcut and others still need.",
                 2,
             )
-            what = f"the output of the block with {said}"
-            if not close(out, wanted, 1e-8):
-                known = _known_forwards(copy.deepcopy(block), kept)
-                judge(out.detach(), wanted.detach(), what, known, 1, tolerance=1e-8)
+            known = _known_forwards(copy.deepcopy(block), kept)
+            _judge_output(out, wanted, own, f"the output of the block with {said}", known, 1)
             _same_learning(out, wanted, own, meant, leaf, partial(_one_path_cut, block, leaf))
 
 
@@ -320,7 +363,7 @@ def pad_shortcut(attempt):
         (3, 6, random.choice([8, 10]), 3, 2),
     ]:
         x = torch.randn(2, channels, height, width, dtype=torch.double, requires_grad=True)
-        out = call(attempt, x, out_channels, stride, hint=1)
+        out = _padded_by(attempt, x, out_channels, stride)
         picked = x[:, :, ::stride, ::stride]
         missing = out_channels - channels
         wanted = F.pad(picked, (0, 0, 0, 0, 0, missing))
@@ -349,6 +392,25 @@ def pad_shortcut(attempt):
         got, right = (gradients(values, {"x": x}, factors)["x"] for values in (out, wanted))
         expect(got is not None, "No gradient flows back to x through your shortcut.", 2)
         expect(close(got, right), "The gradient that flows back is not that of a copy.", 2)
+
+
+def _padded_by(attempt, x, out_channels, stride):
+    try:
+        return call(attempt, x, out_channels, stride, hint=1)
+    except RuntimeError as error:
+        if "Sizes of tensors must match" in str(error):
+            raise Mistake(
+                "`cat` cannot put together what differs in height, width or number of images: the "
+                "zeros must have the shape that is there *after* the step.",
+                2,
+            ) from error
+        if "Double but found Float" in str(error) or "same dtype" in str(error):
+            raise Mistake(
+                "The numbers that came in have 64 bits, and meet others of 32 bits: what the "
+                "shortcut makes must have the type of x, and it has no weights.",
+                2,
+            ) from error
+        raise
 
 
 def _judge_shape(got, wanted, came, stride):
@@ -605,8 +667,14 @@ def count_bottleneck(attempt):
         what = f"the count for in_channels {in_channels}, channels {channels}, stride {stride}"
         got = number(call(attempt, in_channels, channels, stride), what)
         known = _known_projections(in_channels, channels, stride)
+        known.append((wanted / 1e6, "that is in millions; each number counts as one", None))
         if (in_channels, channels, stride) == first:
             known += _known_counts(in_channels, channels)
+            expect(
+                got == wanted or got != number(call(attempt, 512, 128, 2), what),
+                "It gives the same number for blocks of different sizes.",
+                1,
+            )
         judge(got, wanted, what, known, 1, tolerance=0, figures=True)
 
 
@@ -664,6 +732,12 @@ def _known_counts(i, c):
             "the last convolution gives out `4 * channels`",
             1,
         ),
+        (total - c * wide + c * c, "the last convolution gives out `4 * channels`", 1),
+        (
+            project + project_norm,
+            "that is the projection alone; does `... if ... else ...` need brackets?",
+            2,
+        ),
         (
             9 * i * c + 9 * c * c + 4 * c + i * c + 2 * c,
             "that is a basic block, of two 3 × 3 convolutions; a bottleneck has three convolutions",
@@ -688,13 +762,14 @@ def _known_projections(i, c, stride):
     project = i * wide
     if stride == 1 and i == wide:
         none = "here the shortcut is the identity and has no parameters"
-        return [(main + project + 2 * wide, none, 2), (main + project, none, 2)]
+        extra = project + 2 * wide, project, 2 * wide
+        return [(main + more, none, 2) for more in extra] + [(0, "there is a main path", 2)]
     total = main + project + 2 * wide
     demands = "`stride` is not 1" if i == wide else "`in_channels` is not `4 * channels`"
     known = [(main, f"the projection is missing; it is needed, since {demands}", 2)]
     if stride > 1:
         thinned = "a stride leaves out pixels, and no weights"
-        for part in (9 * c * c, project):
+        for part in (9 * c * c, project, total):
             for value in (part / stride, part / stride**2, part // stride, part // stride**2):
                 known.append((total - part + value, thinned, 1))
     return known
@@ -729,7 +804,8 @@ def mended_forward(attempt):
         leaf = torch.randn(4, 3, 6, 6, dtype=torch.double, requires_grad=True)
         x = leaf * 1.0  # not a leaf: in-place operations are allowed, as between two blocks
         version = x._version
-        kept, own = x.detach().clone(), _without_forward(block)
+        kept = x.detach().clone()
+        own = _without_forward(block, ["conv1", "bn1", "conv2", "bn2"])
         meant = copy.deepcopy(block)
         wanted = meant(leaf)
         out = _result(attempt, own, x, wanted.shape, "the output")
@@ -741,7 +817,7 @@ def mended_forward(attempt):
                 said = (
                     "the sum is right, but the caller's x was overwritten, and others may need it"
                 )
-            elif same(out, known[0][0], 1e-8) and torch.equal(x.detach(), torch.relu(kept)):
+            elif torch.equal(x.detach(), torch.relu(kept)) and _adds_relu(out, block, kept):
                 said = "the in-place ReLU still overwrites x, so that the shortcut adds relu(x)"
             raise Mistake(f"Not mended yet: {said}.", 1)
         expect(
@@ -756,9 +832,14 @@ def mended_forward(attempt):
             "forward.",
             2,
         )
-        if not right:
-            judge(out.detach(), wanted.detach(), "the output", known, 2, tolerance=1e-8)
+        _judge_output(out, wanted, own, "the output", known, 2)
         _same_learning(out, wanted, own, meant, leaf, partial(_one_branch_cut, block, leaf))
+
+
+@torch.no_grad()
+def _adds_relu(out, block, x):
+    """Is the output the main path's and relu(x)?"""
+    return same(out, copy.deepcopy(block)(x) - x + torch.relu(x), 1e-8)
 
 
 def _one_branch_cut(block, x):
@@ -775,7 +856,14 @@ def _known_mended(block, x):
     relu, first = torch.relu, block.bn1(block.conv1(torch.relu(x)))
     f = b2(c2(relu(first)))
     linear = b2(c2(relu(b1(c1(x)))))
+    leaky = "a leaky ReLU lets a part of the negative numbers pass; a ReLU none"
+    leaks = [
+        (b2(c2(inner(b1(c1(F.leaky_relu(x, slope)))))) + x, leaky, 2)
+        for slope in (0.01, 0.1, 0.2)
+        for inner in (relu, partial(F.leaky_relu, negative_slope=slope))
+    ]
     return [
+        *leaks,
         (f + relu(x), "the shortcut still adds relu(x), not x", 2),
         (f, "the shortcut is missing", 2),
         (f - x, "the shortcut was subtracted", 2),
@@ -814,6 +902,8 @@ def _known_mended(block, x):
         (b1(c2(relu(first))) + x, "`bn1` ran twice, and `bn2` never", 2),
         (c2(relu(c1(relu(x)))) + x, "the batch norms are missing", 2),
         (b2(c2(relu(b1(c1(x.abs()))))) + x, "`abs` is no ReLU: it keeps negative numbers' size", 2),
+        (f + x.abs(), "the shortcut adds the absolute value of x", 2),
+        (f + first, "the output of the first layer was added, not x", 2),
         (2 * (f + x), "the output is twice what it should be", 2),
         ((f + x) / 2, "that is the mean of the two paths; they are added", 2),
     ]

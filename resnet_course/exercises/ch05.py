@@ -78,6 +78,13 @@ def _of_any_shape(attempt, x, eps, what):
         if "expected" not in str(error) or "input" not in str(error):
             raise
         raise Mistake(f"For {what} the layer inside refuses its input ({error}).", 2) from error
+    same_count = isinstance(out, torch.Tensor) and out.numel() == x.numel()
+    expect(
+        not same_count or out.shape == x.shape,
+        f"For {what} the numbers come back in another shape than they came: the axes must be where "
+        "they were.",
+        2,
+    )
     expect(
         not isinstance(out, torch.Tensor) or out.dim() <= x.dim(),
         f"For {what} more axes come back than went in: a mean of shape (1, channels, 1, 1) fits "
@@ -126,6 +133,11 @@ def _known_normalized(x, eps):
         (centred, "the mean is 0, but nothing was divided by the standard deviation", 3),
         (x / torch.sqrt(var + eps), "the mean was not subtracted", 3),
         (x, "that is the input as it came", 3),
+        (
+            x - mean / torch.sqrt(var + eps),
+            "only the mean was divided; x - μ needs brackets",
+            3,
+        ),
         (
             centred / torch.sqrt((x * x).mean(over, keepdim=True) + eps),
             "it was divided by the root of the mean *square*; the variance is taken from the mean",
@@ -275,10 +287,10 @@ def equal_values(attempt):
         ],
     }
     for hint, name in enumerate(NUMBERS, 1):
-        nan = isinstance(attempt[name], float | torch.Tensor) and attempt[name] != attempt[name]
+        no_number = isinstance(attempt[name], float) and not math.isfinite(attempt[name])
         expect(
-            not (name == "training" and nan),
-            "0 / 0 does not come up: ε stands under the root, so that nothing is divided by 0.",
+            not (name == "training" and no_number),
+            "Nothing is divided by 0 here: ε stands under the root.",
             hint,
         )
         got = number(attempt[name], f'"{name}"')
@@ -321,6 +333,10 @@ def memory(attempt):
         layer(torch.full((2, 1, 1, 1), 3.0, dtype=torch.double))
         needed += 1
         reached[needed] = layer.running_mean.item()
+    upside_down = math.log(0.9) / math.log(0.01)
+    expect(abs(guess - upside_down) > 1e-4, "The quotient of the logarithms is upside down.", 2)
+    mean_itself = 2.9 < guess < 3
+    expect(not mean_itself, "That is a running mean; asked is after how many batches it is near 3.")
     between = "batches are whole, and after the smaller whole number too much is missing: round up"
     linear = "9.9 steps of a tenth would do if they added up, but each is a tenth of what is left"
     whole = guess == round(guess)
@@ -355,6 +371,8 @@ def memory(attempt):
         (55, "1 % of the mean 3 is 0.03; that is within 0.01, a third of it"),
         (65, "that is about where 0.1 % are missing, less than is asked"),
         (66, "that is within 0.1 %, more than is asked"),
+        (87, "that is about where 0.01 % are missing, much less than is asked"),
+        (88, "that is within 0.01 %, much more than is asked"),
         (100, "100 is 1 / 0.01; but what decides is `0.9 ** k`, still missing after k batches"),
         (101, mixed),
         (458, "that is for a momentum of 0.01, TensorFlow's default of 0.99"),
@@ -391,9 +409,21 @@ def mended_training(attempt):
         ]
         images, labels = torch.randn(sizes[1], 1, 4, 4), torch.randint(0, 3, sizes[1:])
         watch = Watch(network, batches, images)
-        got = attempt(network, batches, images, labels, epochs)
+        got = _trained_by(attempt, network, batches, images, labels, epochs)
         _judge_passes(watch, epochs, start)
         _judge_errors(got, watch, labels, epochs)
+
+
+def _trained_by(attempt, *arguments):
+    try:
+        return attempt(*arguments)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+        raise Mistake(
+            "`backward()` found nothing to go back through: gradients were switched off while a "
+            "batch went through the network. `no_grad` is for the validation alone.",
+        ) from error
 
 
 def _small_network():
@@ -757,10 +787,13 @@ def _known_folds(x, bn, conv):
 
     known = [
         (with_scale(bn.weight / bn.running_var.sqrt()), "ε is missing", 1),
-        (
-            with_scale(bn.weight / torch.sqrt(bn.running_var + 1e-5)),
-            "ε is `bn.eps`, which need not be 10⁻⁵",
-            1,
+        *(
+            (
+                with_scale(bn.weight / torch.sqrt(bn.running_var + eps)),
+                "ε is `bn.eps`, and not always the same number",
+                1,
+            )
+            for eps in (1e-5, 1e-3)
         ),
         (
             with_scale(bn.weight / (bn.running_var.sqrt() + bn.eps)),
@@ -773,6 +806,8 @@ def _known_folds(x, bn, conv):
             1,
         ),
         (with_scale(bn.weight * root), "it was multiplied by the standard deviation", 1),
+        (with_scale(1 / scale), "s is upside down: that undoes the batch norm", 1),
+        (run(s=1 / scale), "s is upside down in the weight: that undoes the batch norm", 1),
         (with_scale(1 / root), "γ is missing", 1),
         (with_scale(scale.abs()), "γ can be negative, and must stay so", 1),
         (run(t=bn.bias), "the running mean was not subtracted", 1),
@@ -819,6 +854,12 @@ def _known_folds(x, bn, conv):
             (run(add=zero), "the constant of batch norm was left out, and the old bias too", 3),
         ]
     if len(weight) == len(scale):
+        turned = "the weight was transposed; its shape is (output channels, input channels, 1, 1)"
+        known += [
+            (run(w=(weight * scale).T, add=weight @ shift + old), turned, 2),
+            (run(w=weight.T * scale, add=weight @ shift + old), turned, 2),
+            (run(w=weight.T * scale, add=weight.T @ shift + old), turned, 2),
+        ]
         rows = weight * scale[:, None]
         behind = "that is the fold of a batch norm *behind* the convolution"
         known += [

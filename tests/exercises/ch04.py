@@ -156,6 +156,21 @@ def main_path_detached_from_x(block, x):
     return block.relu(block.bn3(block.conv3(out)) + block.downsample(x))
 
 
+def bn1_applied_again(block, x):
+    out = block.relu(block.bn1(block.bn1(block.conv1(x))))
+    out = block.relu(block.bn2(block.conv2(out)))
+    return block.relu(block.bn3(block.conv3(out)) + block.downsample(x))
+
+
+def in_evaluation(block, x):
+    return bottleneck(block.eval(), x)
+
+
+def without_the_third(block, x):
+    out = block.relu(block.bn1(block.conv1(x)))
+    return block.relu(block.bn2(block.conv2(out)) + block.downsample(x))
+
+
 def first_weight_cut_off(block, x):
     first = F.conv2d(x, block.conv1.weight.detach())
     out = block.relu(block.bn2(block.conv2(block.relu(block.bn1(first)))))
@@ -364,6 +379,11 @@ def relus_behind(block, x):
     return block.relu(block.bn2(block.conv2(out))) + x
 
 
+def leaky(block, x):
+    out = block.bn1(block.conv1(F.leaky_relu(x, 0.01)))
+    return block.bn2(block.conv2(F.leaky_relu(out, 0.01))) + x
+
+
 def absolute(block, x):
     return block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x.abs()))))) + x
 
@@ -429,6 +449,9 @@ BANKS = {
             ),
             (lambda b, x: bottleneck(b, x)[:, :, 1:], "Expected shape"),
             (with_norms("bn2", "bn1"), "changed places"),
+            (bn1_applied_again, "`bn1` ran more than once"),
+            (in_evaluation, "in another mode afterwards"),
+            (without_the_third, "`conv3` and `bn3` had not run"),
             (with_norms("bn2", "bn2"), "`bn2` ran twice"),
             (without_bn2, "`bn2` is missing"),
             (added_before_bn3, "was added before `bn3`"),
@@ -496,6 +519,13 @@ BANKS = {
             (lambda x, c, s: 5 * padded(x, c, s), "where the gap is largest"),
             (lambda x, c, s: padded(x, 2 * x.shape[1], s), "as many channels were added"),
             (lambda x, c, s: padded(x.relu(), c, s), "the negative numbers are gone"),
+            (
+                lambda x, c, s: torch.cat(
+                    [x[:, :, ::s, ::s], x.new_zeros(len(x), c - x.shape[1], *x.shape[2:])], 1
+                ),
+                "cannot put together",
+            ),
+            (lambda x, c, s: nn.Conv2d(x.shape[1], c, 1, s)(x), "must have the type of x"),
             (random_projection, "Called twice with the same x"),
             (zeros_between, "stand between the old channels"),
             (behind_the_images, "put behind the images"),
@@ -572,7 +602,10 @@ BANKS = {
             (lambda i, c, s: count(i, c, s, middle=3), "not three"),
             (lambda i, c, s: count(i, c, s, middle=1), "nine times as much"),
             (not_widened, "the last convolution gives out"),
-            (lambda i, c, s: 1, "got 1."),
+            (lambda i, c, s: 1, "the same number for blocks"),
+            (lambda i, c, s: i + c, "got 144."),
+            (lambda i, c, s: count(i, c, s) / 1e6, "in millions"),
+            (lambda i, c, s: (s != 1 or i != 4 * c) * (4 * i * c + 8 * c), "projection alone"),
             (lambda i, c, s: None, "end with `return`"),
             (lambda i, c, s: f"{count(i, c, s):,}", "Expected a number"),
         ],
@@ -598,6 +631,8 @@ BANKS = {
             (norms_first, "the batch norms went to the front"),
             (relus_behind, "to the end of the main path"),
             (absolute, "`abs` is no ReLU"),
+            (leaky, "a leaky ReLU"),
+            (lambda block, x: mended(block.eval(), x), "in another mode afterwards"),
             (detached, "through the main path"),
             (no_first_relu, "the first ReLU is gone"),
             (no_second_relu, "the second ReLU is gone"),
