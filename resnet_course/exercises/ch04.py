@@ -976,13 +976,13 @@ QUIZ = [
                 "The identity.",
                 "A *plain* block needs that. Here the identity comes from the shortcut.",
             ),
-            ("Zero, at every position.", "Then the sum is x, and x went through unchanged."),
             (
                 "Minus the identity, so that both paths cancel.",
                 "Then the sum is 0: nothing comes out at all.",
             ),
+            ("Zero, at every position.", "Then the sum is x, and x went through unchanged."),
         ],
-        right=1,
+        right=2,
     ),
     Question(
         "Main path: (128, 28, 28). Input: (64, 56, 56). Which shortcut fits?",
@@ -1007,7 +1007,7 @@ QUIZ = [
         "alone?",
         [
             (
-                "Convolutions on the shortcut, started as the identity, that are free to learn.",
+                "Convolutions on the shortcut that start as the identity, and learn.",
                 "Without batch norm these stayed below 1 % error: learning is not what harms.",
             ),
             (
@@ -1016,7 +1016,7 @@ QUIZ = [
                 "that start as the identity have as many as C, and learn.",
             ),
             (
-                "A batch norm on an exact identity.",
+                "A batch norm behind an exact identity, with nothing else on the shortcut.",
                 "With it x no longer grows, and no block is a small correction.",
             ),
         ],

@@ -888,8 +888,8 @@ QUIZ = [
         "training mode?",
         [
             (
-                "64 means, one for each channel.",
-                "Each over images, height and width: 32 · 14 · 14 values.",
+                "64 means, each over the 32 · 14 · 14 values of one channel.",
+                "One for each channel: over images, height and width.",
             ),
             (
                 "32 · 64 means, each over 14 · 14 values.",
