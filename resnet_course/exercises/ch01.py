@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from functools import partial
 
 import numpy
 import torch
@@ -24,14 +25,28 @@ from resnet_course.teaching.quiz import Question
 
 
 def _call(attempt, *arguments, sentence, hint):
-    """`call`, with this sentence where PyTorch complains about shapes."""
+    """`call`, with this sentence (or what the function gives) where PyTorch complains of shapes."""
     try:
         return call(attempt, *arguments)
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         said = str(error)
         shapes = any(word in said for word in ("size", "shape", "broadcast"))
-        expect(not shapes or said.startswith("view"), sentence, hint)  # "Use .reshape" is better
+        if shapes and not said.startswith("view"):  # "Use .reshape" is better
+            raise Mistake(sentence() if callable(sentence) else sentence, hint) from None
         raise
+
+
+def _tried(attempt, *arguments):
+    """What an answer gives for other arguments, to find out what is wrong with it, or None."""
+    try:
+        got = attempt(*arguments)
+    except Exception:
+        return None
+    return got if isinstance(got, torch.Tensor) and not got.is_complex() else None
+
+
+def _is(got, wanted):
+    return got is not None and got.shape == wanted.shape and close(got, wanted)
 
 
 def _different(values):
@@ -62,29 +77,84 @@ def shifted_images(attempt):
     ):
         k = random.choice(kernels)
         c_in, c_out = random.sample(range(2, 6), 2) if channels else (1, 1)
-        height, width = random.sample(range(12, 18), 2)
+        height, width = _clear_sides(k, stride, padding)
         x = torch.randn(random.randint(2, 4), c_in, height, width)
         weight = torch.randn(c_out, c_in, k, k)
         wanted = F.conv2d(x, weight, stride=stride, padding=padding)
         what = f"kernel {k}, stride {stride}, padding {padding}"
-        sentence = (
-            "The shapes do not fit: `y`, and what each weight adds to it, must have the shape "
-            "(N, C_out, rows, columns)."
-        )
+        sentence = partial(_why_shapes, attempt, k, stride, padding)
         got = _call(attempt, x, weight, stride, padding, sentence=sentence, hint=2)
         kind = type(got).__name__
         expect(isinstance(got, torch.Tensor), f"Expected a tensor of maps, got a {kind}.")
-        expect(
-            got.shape == wanted.shape,
-            "The result has another shape than `F.conv2d` gives; it is (N, C_out, rows, columns), "
-            "by the size rule.",
-        )
+        if got.shape != wanted.shape:
+            shapes = _wrong_shapes(height, width, k, stride, padding)
+            why = _said(why for sides, why in shapes if got.shape == (*wanted.shape[:2], *sides))
+            raise Mistake(
+                "The result has another shape than `F.conv2d` gives"
+                + (f": {why}." if why else "; it is (N, C_out, rows, columns), by the size rule."),
+                named=why is not None,
+            )
         got = tensor(got, wanted.shape, what)
         if not close(got, wanted):
             why = _why_not_conv(got, x, weight, stride, padding)
             if why is None:
                 fallback(wanted, got, f"the maps for {what}", 2)
             raise Mistake(f"The numbers are not those of `F.conv2d`: {why}.", 2)
+
+
+def _clear_sides(k, stride, padding):
+    """Sides of an image for which every known mistake with the size gives another one."""
+    while True:
+        height, width = random.sample(range(12, 20), 2)
+        right = [(n + 2 * padding - k) // stride + 1 for n in (height, width)]
+        known = [sides for sides, _ in _wrong_shapes(height, width, k, stride, padding)]
+        if _different([tuple(right), *known]):
+            return height, width
+
+
+def _wrong_shapes(height, width, k, stride, padding):
+    """Rows and columns that come out by the typical mistakes, each with its own words."""
+
+    def sides(rows_added, columns_added, step=stride):
+        added = (height, rows_added), (width, columns_added)
+        return tuple((n + more - k) // step + 1 for n, more in added)
+
+    known = []
+    if padding:
+        known += [
+            (sides(0, 0), "the padding is missing"),
+            (sides(0, 2 * padding), "only columns were added; the padding lies on all four sides"),
+            (sides(2 * padding, 0), "only rows were added; the padding lies on all four sides"),
+        ]
+    if stride > 1:
+        known.append((sides(2 * padding, 2 * padding, 1), "the stride is missing in it"))
+    return known
+
+
+def _why_shapes(attempt, k, stride, padding):
+    """What is wrong where the shapes do not fit, from cases in which they might."""
+
+    def given(channels, height, width):
+        c_out, c_in = channels
+        return torch.randn(2, c_in, height, width), torch.randn(c_out, c_in, k, k)
+
+    x, weight = given((3, 3), 13, 16)
+    turned = F.conv2d(x, weight.transpose(0, 1), stride=stride, padding=padding)
+    why = "`y`, and what each weight adds to it, must have the shape (N, C_out, rows, columns)"
+    if _is(_tried(attempt, x, weight, stride, padding), turned):
+        why = "`weight[:, :, i, j]` was transposed; its rows are the *output* channels"
+    x, weight = given((4, 2), 15, 15)
+    right = F.conv2d(x, weight, stride=stride, padding=padding)
+    if _is(_tried(attempt, x, weight, stride, padding), right):
+        why = "square images come out right; rows and columns have their own numbers"
+    x, weight = given((4, 2), 13, 16)
+    right = F.conv2d(x, weight, padding=padding)
+    if stride > 1 and _is(_tried(attempt, x, weight, 1, padding), right):
+        why = (
+            "with stride 1 it comes out right; every `stride`-th row is taken, `rows` of them, so "
+            "a slice reaches up to i + stride * rows"
+        )
+    return f"The shapes do not fit: {why}."
 
 
 def _why_not_conv(got, x, weight, stride, padding):
@@ -98,6 +168,11 @@ def _why_not_conv(got, x, weight, stride, padding):
 
     k = weight.shape[-1]
     padded, (rows, columns) = F.pad(x, [padding] * 4), got.shape[2:]
+    right, reach = conv(weight), max(rows, columns) * stride
+    early = torch.zeros_like(right)
+    early[:, :, : -(-rows // stride), : -(-columns // stride)] = 1
+    larger = F.pad(padded, [0, reach + k * stride] * 2)
+    spread = F.conv2d(larger, weight, stride=stride, dilation=stride)[:, :, :rows, :columns]
     corner = torch.zeros_like(weight)
     corner[:, :, 0, 0] = weight.sum((2, 3))
     dense = F.conv2d(padded, weight)[:, :, :rows, :columns]
@@ -105,7 +180,11 @@ def _why_not_conv(got, x, weight, stride, padding):
     moved = F.conv2d(F.pad(padded[:, :, 1:, 1:], [0, 1, 0, 1]), weight, stride=stride)
     known = [
         (torch.zeros_like(got), "they are all 0, nothing was added to `y`"),
-        (conv(weight.flip(2, 3)), "the kernel is turned by 180 degrees; PyTorch does not turn it"),
+        (
+            conv(weight.flip(2, 3)),
+            "weight and picture run in opposite directions, as if the kernel were turned by 180 "
+            "degrees; PyTorch does not turn it",
+        ),
         (
             conv(weight.transpose(2, 3)),
             "rows and columns are exchanged; i counts rows and j columns, in kernel and picture",
@@ -128,6 +207,31 @@ def _why_not_conv(got, x, weight, stride, padding):
         ),
         (crossed, "every channel got the same weight; channels have their own weights"),
         (
+            crossed * weight.shape[1],
+            "every channel got the same weight, their sum; channels have their own weights",
+        ),
+        (
+            spread,
+            "the picture for row i starts at i * stride; it starts at i, and only its steps are "
+            "`stride` long",
+        ),
+        (
+            right * early,
+            "only the first rows and columns of `y` were filled; a slice must reach up to "
+            "i + stride * rows",
+        ),
+        (conv(weight, x[:1].expand_as(x)), "every image got the share of the first one"),
+        (only(slice(-1), slice(None)) if k > 1 else None, "the kernel's last row was left out"),
+        (only(slice(None), slice(-1)) if k > 1 else None, "the kernel's last column was left out"),
+        (
+            only(slice(-1), slice(-1)) if k > 1 else None,
+            "the kernel's last row and column were left out",
+        ),
+        (
+            only(slice(1, None), slice(1, None)) if k > 1 else None,
+            "the kernel's first row and column were left out",
+        ),
+        (
             conv(weight[:, :1], x[:, :1]),
             "only the first input channel was used; all of them add up",
         ),
@@ -137,7 +241,15 @@ def _why_not_conv(got, x, weight, stride, padding):
             "the weights lost their signs",
         ),
     ]
-    return _said(why for value, why in known if close(got, value))
+    if padding:
+        known += [
+            (
+                F.conv2d(F.pad(x, [padding] * 4, mode=mode), weight, stride=stride),
+                "the border was filled with copies of pixels; the padding is zeros",
+            )
+            for mode in ("replicate", "reflect", "circular")
+        ]
+    return _said(why for value, why in known if value is not None and close(got, value))
 
 
 @exercise(
@@ -148,14 +260,14 @@ def _why_not_conv(got, x, weight, stride, padding):
 )
 def input_sizes(attempt):
     """A function: (out, kernel, stride, padding) -> list of all input sizes."""
-    for strides in ((3, 5), (3, 5), (1, 1), (2, 2), (6, 9)):
+    for strides in ((4, 8), (4, 8), (1, 1), (2, 2), (3, 3)):
         while True:
-            k, s, p = random.randint(2, 9), random.randint(*strides), random.randint(1, 4)
+            k, s, p = random.randint(2, 15), random.randint(*strides), random.randint(1, 6)
             out = random.randint(6, 40)
             smallest = (out - 1) * s + k - 2 * p
             wanted = list(range(smallest, smallest + s))
             known = _wrong_sizes(out, k, s, p)
-            clear = s < 3 or _different([wanted, *(sizes for sizes, *_ in known)])
+            clear = s < 4 or _different([wanted, *(sizes for sizes, *_ in known)])
             if 2 * p <= k + 1 and smallest >= k and clear:
                 break
         _judge_sizes(attempt, out, k, s, p, known)
@@ -178,13 +290,29 @@ def _judge_sizes(attempt, out, k, s, p, known):
     if set(got) != wanted:
         why = _said(why for sizes, why, _ in known if set(sizes) == set(got))
         hint = next((hint for sizes, _, hint in known if set(sizes) == set(got)), 1)
+        if why is None and set(got) < wanted and _right_if_small(attempt):
+            why, hint = "small images are all there, larger ones are not; look further", None
+        expect(len(got) > 0 or why, "The list is empty, but some images fit.")
         if why is None:
             fallback(_span(wanted), _span(got), layer, hint)
         raise Mistake(f"The list is not the wanted one: {why}.", hint)
     expect(len(got) == len(wanted), "A size stands in the list more than once.")
 
 
+def _right_if_small(attempt):
+    """Is the answer right for images of 9 to 12 pixels?"""
+    try:
+        return all(
+            sorted(map(int, attempt(*layer))) == sizes
+            for *layer, sizes in ((5, 3, 2, 1, [9, 10]), (4, 3, 3, 1, [10, 11, 12]))
+        )
+    except Exception:
+        return False
+
+
 def _span(sizes):
+    if len(set(sizes)) == 1:
+        return Text(f"one size, {min(sizes)}")
     return Text(f"{len(set(sizes))} sizes between {min(sizes)} and {max(sizes)}")
 
 
@@ -198,6 +326,7 @@ def _wrong_sizes(out, k, s, p):
     """The typical mistakes, each with its own words."""
     smallest = (out - 1) * s + k - 2 * p
     wanted = range(smallest, smallest + s)
+    other_way = "it begins with the output *for* an input of this size; go the other way"
     both_sides = "the padding lies on both sides, so it must be subtracted twice"
     known = [
         ([smallest], "the smallest size is right; a few pixels more give the same output", 2),
@@ -223,16 +352,35 @@ def _wrong_sizes(out, k, s, p):
         ([n + 1 for n in wanted], "all are one too large", 1),
         ([n - 1 for n in wanted], "all are one too small", 1),
         (
-            [(out + 2 * p - k) // s + 1],
-            "that is the output *for* an input of this size; go the other way",
-            1,
+            [smallest, wanted[-1]],
+            "those are the smallest and the largest; all sizes between them fit, too",
+            2,
         ),
+        (
+            range(smallest, smallest + k),
+            "as many sizes as the kernel has pixels; how many fit depends on the step",
+            2,
+        ),
+        (
+            range(smallest, smallest + s * s),
+            "as many as the stride squared; a side has one direction only",
+            2,
+        ),
+        ([s], "that is how many there are; the sizes themselves were asked for", 2),
+        ([(out + 2 * p - k) // s + 1], other_way, 1),
+        (range((out + 2 * p - k) // s + 1, (out + 2 * p - k) // s + 1 + s), other_way, 1),
         ([n + p for n in wanted], both_sides, 1),
         ([smallest + p], both_sides, 1),
         ([n + 2 * p for n in wanted], "the padding was not subtracted; it enlarges the image", 1),
         ([n + 4 * p for n in wanted], "the padding was added; it must be subtracted", 1),
+        ([n + 3 * p for n in wanted], "the padding was added; it must be subtracted, twice", 1),
         ([n + s for n in wanted], "the first output pixel needs no step, so out - 1 steps", 1),
         ([n - k for n in wanted], "the kernel's own size is missing", 1),
+        (
+            [n - k + s for n in wanted],
+            "the kernel's own size is missing, and the first output pixel needs no step",
+            1,
+        ),
         (
             [n - k + 2 * p + 1 for n in wanted],
             "neither the kernel nor the padding was counted",
@@ -249,7 +397,6 @@ def _whole_numbers(value):
         value = [value]
     good = isinstance(value, list | tuple | set | frozenset | range)
     expect(good, f"Expected a list of sizes, got {show(value)}.")
-    expect(len(value) > 0, "The list is empty, but some images fit.")
     found = [number(entry, "each size") for entry in value]
     for entry in found:
         expect(entry == int(entry), "Expected whole numbers of pixels; not all of yours are whole.")
@@ -358,6 +505,12 @@ def _parameters(conv):
             split,
         ),
         (weights // k + biases, "a kernel has k * k places, not k", True),
+        (
+            weights + c_out // groups,
+            "there is one bias for each output channel, with groups too",
+            split and biased,
+        ),
+        (weights // k**2 + biases, "the k * k places of a kernel are missing", True),
         (weights + 1, "there is one bias for *each* output channel, if there is any", True),
         (
             weights + conv.in_channels,
@@ -383,7 +536,7 @@ def _work(conv, height, width):
     rows, columns = ((n + 2 * p - k) // s + 1 for n in (height, width))
     wanted, split, padded = weights * rows * columns, conv.groups > 1, p > 0
     places = (conv.out_channels if conv.bias is not None else 0) * rows * columns
-    return wanted, [
+    known = [
         (weights * height * width, "count the *output* pixels; the input has others", True),
         (2 * wanted, "one multiplication with its addition counts once", True),
         (wanted + places, "the additions of the bias do not count", places > 0),
@@ -402,7 +555,30 @@ def _work(conv, height, width):
             "the output's sides are not the input's, divided by the stride; use the size rule",
             s > 1,
         ),
+        (area(lambda n: n + 2 * p), "those are the pixels of the *padded* input", padded),
+        (
+            wanted * conv.out_channels,
+            "the output channels count twice: the weights hold them already",
+            True,
+        ),
+        (
+            wanted * conv.in_channels,
+            "the input channels count twice: the weights hold them already",
+            True,
+        ),
+        (
+            wanted // conv.weight.shape[1],
+            "each output number reads *all* input channels of its group",
+            True,
+        ),
+        (wanted // conv.out_channels, "that is the work for one output channel", True),
+        (wanted // k**2, "each output number needs k * k places of each channel", True),
         (area(lambda n: (n + 2 * p - k) / s + 1), "the output size must be rounded down", s > 1),
+        (
+            int(area(lambda n: (n + 2 * p - k) / s + 1)),
+            "the output size must be rounded down",
+            s > 1,
+        ),
         (area(lambda n: -(-(n + 2 * p - k) // s) + 1), "it must be rounded *down*", s > 1),
         (area(lambda n: (n + p - k) // s + 1), "the padding lies on both sides, so twice", padded),
         (area(lambda n: (n - k) // s + 1), "the padding is missing in the size rule", padded),
@@ -411,6 +587,11 @@ def _work(conv, height, width):
         (weights, "those are the weights; each works at every output pixel", True),
         (rows * columns, "those are the output pixels; all weights work at each of them", True),
     ]
+    rounded_up = area(lambda n: -(-n // s))  # often the same as by another mistake
+    if rounded_up not in [wanted, *(value for value, *_ in known)]:
+        words = "the output's sides are not the input's, divided by the stride; use the size rule"
+        known.append((rounded_up, words, s > 1))
+    return wanted, known
 
 
 @exercise(
@@ -425,11 +606,21 @@ def shift_kernel(attempt):
     image = torch.rand(9, 11, dtype=torch.double) + 0.5
     elsewhere = {}
     for right, down in shifts:
-        kernel = call(attempt, right, down)
+        where = f"For right = {right}, down = {down}"
+        try:
+            kernel = call(attempt, right, down)
+        except IndexError as error:
+            outside = f"{where}, an index lies outside the kernel; its middle is row 2, column 2."
+            expect("out of bounds" not in str(error), outside, 2)
+            raise
         if isinstance(kernel, numpy.ndarray):
             kernel = torch.from_numpy(kernel)
+        axes = getattr(kernel, "shape", ())
+        expect(
+            tuple(axes) not in ((1, 1, 5, 5), (1, 5, 5)),
+            "The kernel has axes in front; give the 5 × 5 numbers alone, the check adds the axes.",
+        )
         kernel = tensor(kernel, (5, 5), "the kernel")
-        where = f"For right = {right}, down = {down}"
         expect(kernel.any(), f"{where}, the kernel is 0 everywhere, so the result is black.", 1)
         expect(
             kernel.count_nonzero() == 1,
@@ -482,12 +673,28 @@ def _why_not_moved(elsewhere):
         ),
         (lambda right, down: (-right, down), "left and right are exchanged, down is as wanted"),
         (lambda right, down: (right, -down), "up and down are exchanged, right is as wanted"),
+        (lambda right, down: (right, 0), "it moved to the side only; `down` has no effect"),
+        (lambda right, down: (0, down), "it moved up or down only; `right` has no effect"),
+        (
+            lambda right, down: (abs(right), abs(down)),
+            "it never moved left or up; the sign counts, -1 to the right is 1 to the left",
+        ),
+        (
+            lambda right, down: (-abs(right), -abs(down)),
+            "it moved left and up only; the sign counts, -1 to the right is 1 to the left",
+        ),
     ]
-    return _said(
-        why
-        for rule, why in known
-        if all(rule(*wanted) == came for wanted, came in elsewhere.items())
-    )
+    pairs = list(elsewhere.items())
+    found = [why for rule, why in known if all(rule(*wanted) == came for wanted, came in pairs)]
+    if not found and len({came for _, came in pairs}) == 1 and len(pairs) == 24:
+        found = ["it is the same move every time; it must follow `right` and `down`"]
+    off = {tuple((a - b) % 5 for a, b in zip(came, wanted, strict=True)) for wanted, came in pairs}
+    if not found and len(off) == 1 and len(pairs) == 25:
+        found = [
+            "every 1 lies equally far from its place (past the edge one comes in again on the "
+            "other side); where nothing moves, it is in row 2 and column 2"
+        ]
+    return _said(found)
 
 
 @exercise(
@@ -512,11 +719,11 @@ def family_fields(attempt):
 
 
 def _wrong_fields(n):
-    def fields(first=3, layers=2 * n, factor=2, early=False, add=2, strided=(1, 2)):
+    def fields(first=3, layers=2 * n, factor=2, early=False, add=2, strided=(1, 2), every=False):
         field, step, found = first, 1, []
         for stage in range(3):
             for layer in range(layers):
-                here = stage in strided and layer == 0
+                here = stage in strided and (layer == 0 or every)
                 if early and here:
                     step *= factor
                 field += add * step
@@ -526,10 +733,15 @@ def _wrong_fields(n):
         return found
 
     own = [4 * n + 3, 8 * n - 2, 16 * n - 4]
+    doubled = "a stride doubles the step of the layers after it, not the field"
     return [
         (fields(factor=1), "the strides are missing; after one, a step is two pixels", 1),
         (fields(early=True), "a stride counts only for the layers *after* its own", 1),
-        (fields(first=1), "the first convolution, before the stages, is missing", 2),
+        (
+            fields(first=1),
+            "the first convolution, before the stages, is missing, or counted as one of stage 1",
+            2,
+        ),
         (fields(layers=n), "a stage has 2n convolutions, not n", 2),
         (fields(layers=2 * n + 1), "a stage has 2n convolutions, not 2n + 1", 2),
         (fields(layers=4 * n), "n is (depth - 2) / 6, and a stage has 2n convolutions", 2),
@@ -544,6 +756,24 @@ def _wrong_fields(n):
             [4 * n + 3, 12 * n + 1, 20 * n + 1],
             "the third stage reads with a step of 4: two strides of 2 multiply",
             1,
+        ),
+        (
+            [4 * n + 3, 12 * n + 1, 24 * n - 1],
+            "the third stage reads with a step of 4: two strides of 2 multiply, they do not add",
+            1,
+        ),
+        (
+            fields(every=True),
+            "only the *first* convolution of the second and third stage has stride 2",
+            1,
+        ),
+        ([7, 13, 25], "those are depth 8's, for every depth", 2),
+        ([7 * n, 13 * n, 25 * n], "those are depth 8's, multiplied by n", 2),
+        ([4 * n + 3, 12 * n + 6, 28 * n + 12], doubled, 1),
+        (
+            [side // 2 for side in fields()],
+            "that is how far it sees to *one* side; the whole is twice that, and 1",
+            2,
         ),
         (fields(factor=4), "a stride of 2 doubles the step", 1),
         (fields(add=3, first=4), "a kernel of 3 adds 2 steps, for it overlaps what was there", 1),
@@ -568,38 +798,76 @@ def _wrong_fields(n):
 )
 def mended_1x1(attempt):
     """A function: (x (N, C_in, H, W), matrix (C_out, C_in)) -> (N, C_out, H, W)."""
-    for square in ("channels and image", "channels", "", "one channel out"):
-        c_in, c_out = random.sample(range(2, 7), 2)
-        height, width = random.sample(range(7, 12), 2)
-        if "channels" in square:
-            c_out = c_in
-        if "image" in square:
-            width = height
-        if "one" in square:
-            c_out = 1
-        n = random.randint(2, 4)
+    passed = None  # for the last case the answer was right: what is different now says why not
+    for images, channels, out, square in (
+        (None, (4, 6), "same", True),
+        (None, (4, 6), "same", False),
+        (None, (4, 7), "other", False),
+        (None, (2, 6), "one", False),
+        (1, (2, 6), "other", False),
+    ):
+        c_in, height = random.randint(*channels), random.randint(7, 9)
+        c_out = {"same": c_in, "one": 1}.get(out) or random.choice(
+            [c for c in (2, 3, 5, 8) if c != c_in]
+        )
+        width = height if square else random.randint(10, 12)
+        n = images or random.randint(2, 3)
         x, matrix = torch.randn(n, c_in, height, width), torch.randn(c_out, c_in)
         wanted = F.conv2d(x, matrix[:, :, None, None])
+        lesson = {
+            None: None,
+            "square": "square images come out right, others not: height and width are mixed up",
+            "same": "with as many channels out as in it comes out right, with other numbers not",
+            "other": "with several channels out it comes out right, with one it does not",
+            "several": "with several images it comes out right, with a single one it does not",
+        }[passed]
         sentence = (
             "The shapes do not fit: the table has one row for each pixel and C_in columns, and its "
             "product with the matrix as many rows and C_out columns."
+            if lesson is None
+            else f"The shapes do not fit: {lesson}."
         )
         got = _call(attempt, x, matrix, sentence=sentence, hint=2)
         kind = type(got).__name__
         expect(isinstance(got, torch.Tensor), f"Expected a tensor of maps, got a {kind}.")
-        last = got.shape == (n, height, width, c_out) != wanted.shape
-        expect(not last, "The channels came out last; they belong second.", 2)
-        expect(
-            got.shape == wanted.shape,
-            "The result has another shape than `F.conv2d` gives, (N, C_out, H, W).",
-            2,
-        )
+        if got.shape != wanted.shape:
+            why = _said(
+                why for shape, why in _wrong_maps(x, matrix) if tuple(got.shape) == tuple(shape)
+            )
+            why = why or lesson
+            raise Mistake(
+                "The result has another shape than `F.conv2d` gives, (N, C_out, H, W)"
+                + (f": {why}." if why else "."),
+                2,
+                why is not None,
+            )
         got = tensor(got, wanted.shape, "the result")
         if not close(got, wanted):
             why, hint = _why_not_pixelwise(got, x, matrix)
-            if why is None:
+            if why is None and lesson is None:
                 fallback(wanted, got, "the result", hint)
-            raise Mistake(f"The numbers are wrong: {why}.", hint)
+            raise Mistake(f"The numbers are wrong: {why or lesson}.", hint)
+        if images is None:
+            passed = "square" if square else out if out != "one" else "several"
+
+
+def _wrong_maps(x, matrix):
+    """Shapes that come out by the typical mistakes, each with its own words."""
+    n, c, height, width = x.shape
+    out = len(matrix)
+    alone = [size for size in (n, out, height, width) if size > 1]
+    known = [((n, height, width, out), "the channels came out last; they belong second")]
+    if height != width:
+        known.append(((n, out, width, height), "height and width are exchanged"))
+    if len(alone) < 4:
+        known.append((alone, "an axis of length 1 is gone, as `squeeze` does it"))
+    if n > 1:
+        known.append(((1, out, height, width), "one image alone came back"))
+        known.append(((out, height, width), "one image alone came back"))
+    if out != c:
+        known.append(((n, c, height, width), "there are as many channels as came in"))
+    known.append(((n * height * width, out), "that is still the table; it must be reshaped"))
+    return known
 
 
 def _why_not_pixelwise(got, x, matrix):
@@ -609,8 +877,45 @@ def _why_not_pixelwise(got, x, matrix):
     right = F.conv2d(x, matrix[:, :, None, None])
     careless = (x.reshape(-1, c) @ matrix.T).reshape(size)
     back = (x.reshape(-1, c) @ matrix.T).reshape(n, height, width, -1).permute(0, 3, 1, 2)
+
+    def product(table):
+        return (table.reshape(-1, c) @ matrix.T).reshape(n, height, width, -1).permute(0, 3, 1, 2)
+
+    def few(count):
+        return F.conv2d(x[:, :count], matrix[:, :count, None, None])
+
     known = [
         (careless, "that is what the careless version gives", 1),
+        (
+            (matrix @ x.reshape(c, -1)).reshape(size),
+            "`reshape(C_in, -1)` mixes images and channels: the images come first in memory",
+            1,
+        ),
+        (
+            product(x.permute(0, 3, 1, 2)),
+            "`permute(0, 3, 1, 2)` is for the way back; on the way in, the channels go to the end",
+            2,
+        ),
+        (few(3) if c > 3 else None, "only the first three channels were used", None),
+        (few(1), "only the first channel was used", None),
+        (right / c, "it is the mean over the input channels, and a sum is wanted", None),
+        (
+            x * matrix.sum(0)[:, None, None] if square else None,
+            "the products were added up over the *output* channels, not the input channels",
+            None,
+        ),
+        (right.relu(), "negative numbers became 0; a convolution has no ReLU in it", None),
+        (right.abs(), "the signs are lost", None),
+        (
+            F.conv2d(x[:1].expand_as(x), matrix[:, :, None, None]) if n > 1 else None,
+            "every image got what belongs to the first",
+            None,
+        ),
+        (
+            F.conv2d(x, matrix.flip(1)[:, :, None, None]),
+            "the input channels are in reverse order",
+            2,
+        ),
         ((rows @ matrix.T).reshape(size), "the way in is mended, the way back is not", 2),
         (back, "the way back is mended, but the table's rows are still not pixels", 2),
         (x if square else None, "that is the input itself", 1),

@@ -97,6 +97,43 @@ def picture_too_small(y, x, w, i, j, r, c, s):
     return y + times(w[:, :, i, j], x[:, :, i : i + r : s, j : j + c : s])
 
 
+def transposed(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j].T, picture(x, i, j, r, c, s))
+
+
+def rows_for_both(y, x, w, i, j, r, c, s):
+    return y + times(w[:, :, i, j], picture(x, i, j, r, r, s))
+
+
+def starts_too_late(y, x, w, i, j, r, c, s):
+    large = F.pad(x, [0, 40, 0, 40])
+    return y + times(w[:, :, i, j], picture(large, i * s, j * s, r, c, s))
+
+
+def stops_too_early(y, x, w, i, j, r, c, s):
+    part = x[:, :, i : i + r : s, j : j + c : s]
+    y[:, :, : part.shape[2], : part.shape[3]] += times(w[:, :, i, j], part)
+    return y
+
+
+def sum_of_weights(y, x, w, i, j, r, c, s):
+    seen = picture(x, i, j, r, c, s).sum(1, keepdim=True)
+    return y + w[:, :, i, j].sum(1)[:, None, None] * seen
+
+
+def without_last_row(y, x, w, i, j, r, c, s):
+    last = i == w.shape[-1] - 1 > 0
+    return y if last else right_key(y, x, w, i, j, r, c, s)
+
+
+def by_channels(y, x, w, i, j, r, c, s):
+    part = picture(x, i, j, r, c, s)
+    for out in range(len(w)):
+        for channel in range(x.shape[1]):
+            y[:, out] += w[out, channel, i, j] * part[:, channel]
+    return y
+
+
 def random_share(y, x, w, i, j, r, c, s):
     return y + torch.randn_like(y)
 
@@ -111,6 +148,13 @@ def sizes(add=0, low=0, high=0):
     def answer(out, k, s, p):
         first = smallest(out, k, s, p) + (add(k, s, p) if add else 0)
         return list(range(first + low, first + s + high))
+
+    return answer
+
+
+def sizes_as_many(count):
+    def answer(out, k, s, p):
+        return range(smallest(out, k, s, p), smallest(out, k, s, p) + count(k, s))
 
     return answer
 
@@ -178,6 +222,11 @@ def without_padding(conv, height, width, right):
     return conv.weight.numel() * ((height - k) // s + 1) * ((width - k) // s + 1)
 
 
+def rounded_up(conv, height, width, right):
+    s = conv.stride[0]
+    return right if s == 1 else conv.weight.numel() * -(-height // s) * -(-width // s)
+
+
 def halved(conv, height, width, right):
     s = conv.stride[0]
     return right if s == 1 else conv.weight.numel() * (height // s) * (width // s)
@@ -193,12 +242,12 @@ def blurred(right, down):
     return one_at(2 - down, 2 - right, 0.5) + one_at(2, 2, 0.5)
 
 
-def fields(depth, first=3, layers=2, strides=True, early=False, add=2):
+def fields(depth, first=3, layers=2, strides=True, early=False, add=2, all_strided=False):
     n = (depth - 2) // 6
     field, step, found = first, 1, []
     for stage in range(3):
         for layer in range(layers * n):
-            halved = strides and stage > 0 and layer == 0
+            halved = strides and stage > 0 and (layer == 0 or all_strided)
             if early and halved:
                 step *= 2
             field += add * step
@@ -216,6 +265,23 @@ def closed(depth):
 def step_stays_two(depth):
     n = (depth - 2) // 6
     return 4 * n + 3, 12 * n + 1, 20 * n + 1
+
+
+def steps_add_up(depth):
+    n = (depth - 2) // 6
+    return 4 * n + 3, 12 * n + 1, 24 * n - 1
+
+
+def backwards(depth):
+    n = (depth - 2) // 6
+    strides = [1] * (2 * n + 1) + ([2] + [1] * (2 * n - 1)) * 2
+    found = []
+    for stage in (1, 2, 3):
+        side = 1
+        for stride in reversed(strides[: 1 + 2 * n * stage]):
+            side = (side - 1) * stride + 3
+        found.append(side)
+    return found
 
 
 def only_added(depth):
@@ -249,6 +315,30 @@ def way_back_only(x, matrix):
     return mixed.reshape(n, height, width, -1).permute(0, 3, 1, 2)
 
 
+def mixes_images(x, matrix):
+    n, c, height, width = x.shape
+    return (matrix @ x.reshape(c, -1)).reshape(n, len(matrix), height, width)
+
+
+def way_in_by_the_way_back(x, matrix):
+    n, c, height, width = x.shape
+    mixed = x.permute(0, 3, 1, 2).reshape(-1, c) @ matrix.T
+    return mixed.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def crossed_sides(x, matrix):
+    n, c, height, width = x.shape
+    mixed = x.transpose(1, 3).reshape(-1, c) @ matrix.T
+    mixed = mixed.reshape(n, height, width, -1).transpose(1, 3)
+    return mixed.reshape(n, -1, height, width)
+
+
+def as_many_out_as_in(x, matrix):
+    n, c, height, width = x.shape
+    mixed = rows_of_pixels(x) @ matrix.T
+    return mixed.reshape(n, height, width, c).permute(0, 3, 1, 2)
+
+
 def not_transposed(x, matrix):
     square = matrix.shape[0] == matrix.shape[1]
     return pixelwise(x, matrix.T if square else matrix)
@@ -269,6 +359,7 @@ BANKS = {
                 .reshape(F.conv2d(x, w, stride=s, padding=p).shape)
             ),
             lambda x, w, s, p: F.conv2d(x.double(), w.double(), stride=s, padding=p),
+            shifts(by_channels),
         ],
         wrong=[
             (shifts(overwrites), "overwritten instead of added"),
@@ -276,19 +367,35 @@ BANKS = {
             (shifts(crossed_kernel), "rows and columns are exchanged"),
             (shifts(unshifted), "all weights read the same picture"),
             (shifts(without_stride), "does not thin out"),
-            (shifts(one_weight_for_all), "channels have their own weights"),
+            (shifts(one_weight_for_all), "got the same weight; channels have"),
             (shifts(first_channel), "only the first input channel"),
             (shifts(mean_of_places), "mean over the kernel's places"),
             (shifts(lambda y, *_: y), "nothing was added"),
             (shifts(random_share), "where the gap is largest"),
             (shifts(product_of_numbers), "must have the shape (N,"),
-            (shifts(picture_too_small), "must have the shape (N,"),
-            (lambda x, w, s, p: F.conv2d(x, w, padding=p), "has another shape than"),
+            (shifts(picture_too_small), "with stride 1 it comes out right"),
+            (lambda x, w, s, p: F.conv2d(x, w, padding=p), "the stride is missing in it"),
+            (shifts(transposed), "its rows are the *output* channels"),
+            (shifts(rows_for_both), "rows and columns have their own"),
+            (shifts(starts_too_late), "starts at i * stride"),
+            (shifts(stops_too_early), "only the first rows and columns"),
+            (shifts(sum_of_weights), "the same weight, their sum"),
+            (shifts(without_last_row), "the kernel's last row was left out"),
+            (lambda x, w, s, p: F.conv2d(x, w, stride=s), "the padding is missing"),
+            (lambda x, w, s, p: F.conv2d(x, w, stride=s, padding=(0, p)), "only columns were"),
+            (
+                lambda x, w, s, p: F.conv2d(F.pad(x, [p] * 4, mode="replicate"), w, stride=s),
+                "copies of pixels",
+            ),
+            (
+                lambda x, w, s, p: F.conv2d(x[:1].expand_as(x), w, stride=s, padding=p),
+                "the share of the first one",
+            ),
             (returns_after(1, 1), "only the first weight was used"),
             (returns_after(1, 9), "only the kernel's first row"),
             (shifts(one_place_late), "one row and one column too late"),
             (shifts(mean_of_channels), "mean over the input channels"),
-            (lambda x, w, s, p: F.conv2d(x, w, stride=2, padding=1), "has another shape than"),
+            (lambda x, w, s, p: F.conv2d(x, w, stride=2, padding=1), "by the size rule"),
             (lambda x, w, s, p: x.numpy(), "Expected a tensor of maps"),
             (lambda x, w, s, p: print(end=""), "end with `return`"),
         ],
@@ -321,12 +428,23 @@ BANKS = {
             ),
             (sizes(add=lambda k, s, p: 2 * p), "was not subtracted"),
             (sizes(add=lambda k, s, p: s), "needs no step"),
-            (lambda *setting: [5, *sizes()(*setting)], "sizes between"),
+            (lambda *setting: [5, *sizes()(*setting)], ", got "),
             (
                 lambda out, k, s, p: [n for n in by_search(out, k, s, p) if s < 3 or n % 2],
-                "sizes between",
+                ", got ",
             ),
             (lambda *setting: [], "The list is empty"),
+            (
+                lambda *setting: [n for n in sizes()(*setting) if n < 15],
+                "small images are all there",
+            ),
+            (
+                lambda *s: [sizes()(*s)[0], sizes()(*s)[-1]] if s[2] > 3 else sizes()(*s),
+                "all sizes between them",
+            ),
+            (sizes_as_many(lambda k, s: k), "as the kernel has pixels"),
+            (sizes_as_many(lambda k, s: s * s), "as the stride squared"),
+            (lambda *setting: len(sizes()(*setting)), "that is how many there are"),
             (lambda *setting: [n + 0.5 for n in sizes()(*setting)], "whole numbers"),
             (sizes(low=1), "the smallest is missing"),
             (sizes(low=1, high=1), "all are one too large"),
@@ -335,7 +453,7 @@ BANKS = {
             (sizes(add=lambda k, s, p: 4 * p), "the padding was added"),
             (
                 lambda out, k, s, p: range(smallest(out, k, 2, p), smallest(out, k, 2, p) + 2),
-                "sizes between",
+                ", got ",
             ),
             (lambda *setting: sizes()(*setting) * 2, "more than once"),
             (lambda *setting: "12", "Expected a list of sizes"),
@@ -396,6 +514,15 @@ BANKS = {
             (bill(work=forgot_plus_one), "the + 1 of the size rule"),
             (bill(work=without_padding), "padding is missing in"),
             (bill(work=lambda c, h, w, right: right // c.groups), "divide by the groups once"),
+            (bill(work=rounded_up), "divided by the stride"),
+            (
+                bill(work=lambda c, h, w, right: right * c.out_channels),
+                "the output channels count twice",
+            ),
+            (
+                bill(lambda conv: conv.weight.numel() + biases(conv) // conv.groups),
+                "with groups too",
+            ),
             (bill(lambda conv: conv.weight.numel() + conv.in_channels), "counted by *output*"),
             (lambda conv, h, w: (cost(conv, h, w)[0], "12,000"), "without quotes"),
         ],
@@ -423,12 +550,17 @@ BANKS = {
             (lambda right, down: one_at(2 - down, 2 - right, 2.0), "the weight must be 1"),
             (blurred, "pictures are mixed"),
             (lambda right, down: torch.zeros(5, 5), "the result is black"),
-            (lambda right, down: one_at(1 - down, 1 - right), "for the move, got"),
-            (lambda right, down: one_at((3 - down) % 5, (3 - right) % 5), "for the move, got"),
-            (lambda right, down: one_at(2, 1), "for the move, got"),
+            (lambda right, down: one_at(1 - down, 1 - right), "equally far from its"),
+            (lambda right, down: one_at((3 - down) % 5, (3 - right) % 5), "equally far from its"),
+            (lambda right, down: one_at(3 - down, 3 - right), "an index lies outside"),
+            (lambda right, down: one_at(2, 1), "the same move every time"),
+            (lambda right, down: one_at(2 - abs(down), 2 - abs(right)), "it never moved left"),
+            (lambda right, down: one_at(2, 2 - right), "`down` has no effect"),
+            (lambda right, down: one_at(2 - down // 2, 2 - right), "for the move, got"),
             (lambda right, down: one_at(2 - down, 2) + one_at(2, 2 - right), "pictures are mixed"),
             (lambda right, down: -one_at(2 - down, 2 - right), "the weight must be 1"),
-            (lambda right, down: one_at(2, 2)[None, None], "Expected shape (5, 5)"),
+            (lambda right, down: one_at(2, 1)[None, None], "has axes in front"),
+            (lambda right, down: one_at(2, 1)[:3], "Expected shape (5, 5)"),
         ],
     ),
     "family_fields": Bank(
@@ -437,17 +569,23 @@ BANKS = {
             closed,
             lambda depth: tuple(float(v) for v in fields(depth)),
             lambda depth: closed(depth).numpy(),
+            backwards,
         ],
         wrong=[
             (lambda depth: fields(depth, strides=False), "the strides are missing"),
             (lambda depth: fields(depth, early=True), "*after* its own"),
             (lambda depth: fields(depth, first=1), "before the stages, is missing"),
             (lambda depth: fields(depth, layers=1), "2n convolutions, not n."),
-            (step_stays_two, "reads with a step of 4"),
+            (step_stays_two, "strides of 2 multiply."),
             (lambda depth: fields(depth, first=4, add=3), "overlaps what was there"),
             (only_added, "sum them up"),
             (lambda depth: fields(depth)[::-1], "order is reversed"),
-            (lambda depth: [7, 13, 25], "for the fields of depth"),
+            (lambda depth: [depth, depth, depth], "for the fields of depth"),
+            (lambda depth: [7, 13, 25], "depth 8's, for every depth"),
+            (lambda depth: [m * (depth // 6) for m in (7, 13, 25)], "depth 8's, multiplied by n"),
+            (steps_add_up, "multiply, they do not add"),
+            (lambda depth: fields(depth, all_strided=True), "only the *first* convolution of"),
+            (lambda depth: [side // 2 for side in fields(depth)], "to *one* side"),
             (lambda depth: fields(depth)[-1], "Expected a list of 3 numbers"),
             (lambda depth: ["7", "13", "25"], "Expected a number"),
             (lambda depth: fields(depth, first=2, add=1), "one on each side"),
@@ -476,14 +614,23 @@ BANKS = {
             (lambda x, matrix: pixelwise(x, matrix).flip(0), "of the batch are out of order"),
             (lambda x, matrix: pixelwise(x, matrix) + 1, "where the gap is largest"),
             (channels_last, "came out last"),
-            (lambda x, matrix: matrix @ x, "The shapes do not fit"),
+            (lambda x, matrix: matrix @ x, "the table has one row"),
             (
                 lambda x, matrix: x.permute(0, 2, 3, 1).view(-1, x.shape[1]) @ matrix.T,
                 "Use .reshape(...) instead",
             ),
-            (lambda x, matrix: pixelwise(x, matrix)[0], "has another shape than"),
+            (lambda x, matrix: pixelwise(x, matrix)[0], "one image alone came back"),
+            (lambda x, matrix: pixelwise(x, matrix).mean((2, 3)), "gives, (N, C_out, H, W)."),
+            (lambda x, matrix: pixelwise(x, matrix).relu(), "negative numbers became 0"),
+            (lambda x, matrix: pixelwise(x, matrix) / x.shape[1], "it is the mean over the input"),
+            (lambda x, matrix: (matrix[:, :, None, None] * x[:, None]).sum(1), "over the *output*"),
+            (mixes_images, "mixes images and channels"),
+            (way_in_by_the_way_back, "is for the way back; on the way in"),
+            (crossed_sides, "square images come out right"),
+            (lambda x, matrix: pixelwise(x, matrix).squeeze(), "as `squeeze` does it"),
+            (as_many_out_as_in, "with other numbers not"),
             (lambda x, matrix: pixelwise(x, matrix).flip(1), "in reverse order"),
-            (lambda x, matrix: pixelwise(x[:, :3], matrix[:, :3]), "where the gap is largest"),
+            (lambda x, matrix: pixelwise(x[:, :3], matrix[:, :3]), "only the first three"),
         ],
     ),
 }
