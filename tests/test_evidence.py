@@ -89,6 +89,57 @@ def test_weakened_blocks_move_by_the_dose():
     assert torch.allclose(lesions.Weakened(block, 100.0)(x), past, atol=1e-5)
 
 
+def test_a_lesion_from_the_middle_is_the_lesion_of_the_whole():
+    """Starting at the first block that was edited gives what the edited network gives."""
+    import lesions
+
+    torch.manual_seed(0)
+    model, images = resnet.cifar_resnet(14, in_channels=1).eval(), torch.randn(300, 1, 8, 8)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+        around = [lesions.shortcut(model.get_submodule(name)) for name in lesions.places(model)]
+        for off in [(), (1,), (3,), (6,), (2, 5)]:
+            edited = lesions.without(model, set(off))
+            wanted = 100 * (edited(images).argmax(1) != labels).float().mean().item()
+            [got] = lesions.errors(model, [{k: around[k - 1] for k in off}], images, labels)
+            assert got == pytest.approx(wanted, abs=0.5), off
+
+
+def test_paths_of_all_lengths_together_are_the_gradient():
+    import paths
+
+    torch.manual_seed(0)
+    images, labels = torch.randn(12, 3, 8, 8), torch.randint(0, 10, (12,))
+    model = paths.untrained(14, images, seed=0)
+    shares, apart = paths.shares(model, images, labels)
+    assert len(shares) == 7 and sum(shares) == pytest.approx(1, abs=1e-3) and apart < 1e-4
+    parts, true = paths.gradient_by_length(model, images, labels)
+    model.layer1[0].bn2.weight.data.zero_()  # a block without F: nothing goes through all six
+    model.layer1[0].bn2.bias.data.zero_()
+    fewer, _ = paths.gradient_by_length(model, images, labels)
+    assert parts[6].abs().max() > 0 == fewer[6].abs().max()
+    assert parts.shape == (7, *true.shape)
+
+
+def test_recorded_lesions_name_the_runs_that_were_recorded():
+    from resnet_course.reproduce import logs, recorded
+
+    folder = recorded.folder()
+    for name in ("lesion-cifar10", "lesion-paths"):
+        rows = json.loads((folder / f"{name}.json").read_text())["networks"]
+        trained = [row for row in rows if "run" in row]
+        assert len(trained) >= 4
+        for row in trained:
+            log = folder / f"{row['run']}.json"
+            [run] = recorded.read(log)
+            assert logs.sha256(log) == row["log_sha256"] and run.command == row["command"]
+            if "whole" in row:  # measured on a fifth of the test images
+                assert abs(row["whole"] - 100 * run.final["test_error"]) < 2
+
+
 def test_the_files_of_the_page_are_small():
     from resnet_course.reproduce import recorded
 
