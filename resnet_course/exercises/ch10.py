@@ -540,10 +540,13 @@ QUIZ = [
         "block worth?",
         [
             (
-                "6 points.",
+                "6 points, if both were tested on the same images.",
                 "The same ResNet-50 gained almost five by another recipe alone.",
             ),
-            ("1 point, since the recipe gives 5.", "Another recipe gives another amount."),
+            (
+                "About 1 point, since the recipe gives 5.",
+                "Another recipe gives another amount.",
+            ),
             (
                 "Unknown until ResNet-50 is trained by the same recipe.",
                 "Two things were changed at once.",
@@ -568,19 +571,19 @@ QUIZ = [
         right=0,
     ),
     Question(
-        "A run saves weights and epoch number, and goes on from there after a crash. The loss "
-        "jumps. What is missing?",
+        "A run saves weights and epoch number, and goes on from there after a crash. It does "
+        "not end where an uninterrupted run ends. What is missing?",
         [
             (
                 "The gradients of the last update.",
                 "They are made anew in every update.",
             ),
+            ("The learning rate.", "It follows from the epoch, or the update, by the schedule."),
             (
                 "The optimizer's state.",
                 "With SGD its momentum: the first updates after the crash start without it.",
             ),
-            ("The learning rate.", "It follows from the epoch, or the update, by the schedule."),
         ],
-        right=1,
+        right=2,
     ),
 ]

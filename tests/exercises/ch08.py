@@ -50,6 +50,31 @@ def prepared_by_mean(pixels, mean, std):
     return ((small - mean) / std)[None]
 
 
+def prepared_by_narrowing(pixels, mean, std):
+    """As good: where the difference of the sides is odd, either middle would do."""
+    pixels = pixels.float()[None]
+    for axis in (2, 3):
+        extra = pixels.shape[axis] - min(pixels.shape[2:])
+        pixels = pixels.narrow(axis, (extra + 1) // 2, pixels.shape[axis] - extra)
+    return F.interpolate(pixels, mean.shape[1:], mode="bilinear", antialias=True) / std - mean / std
+
+
+def as_if_broad(pixels, mean, std):
+    height, width = pixels.shape[1:]
+    left = (width - height) // 2
+    return (smaller(pixels[:, :, left : left + height], mean) - mean) / std
+
+
+def written_in(pixels, mean, std):
+    small = F.interpolate(middle(pixels)[None].float(), 224, mode="bilinear", antialias=True)
+    return (small - mean) / std
+
+
+def stays_bytes(pixels, mean, std):
+    small = F.interpolate(middle(pixels)[None], mean.shape[1:], mode="bilinear", antialias=True)
+    return (small - mean.byte()) / std
+
+
 def piece(pixels, mean):
     side = mean.shape[-1]
     top, left = (pixels.shape[1] - side) // 2, (pixels.shape[2] - side) // 2
@@ -167,6 +192,49 @@ def no_momentum(network):
             module.momentum = 0.0
 
 
+def statistics_reset(network):
+    frozen(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+
+
+def weights_changed(network):
+    frozen(network)
+    nn.init.zeros_(network.fc[1].bias)
+
+
+def stem_forgotten(network):
+    only_gradients(network)
+    for layers in (network.layer1, network.layer2, network.layer3):
+        layers.eval()
+
+
+def only_a_copy(network):
+    frozen(copy.deepcopy(network))
+
+
+def head_replaced(network):
+    frozen(network)
+    network.fc = nn.Linear(64, 10)
+
+
+def everything_learns(network):
+    network.train()
+    network.bn1.eval()
+
+
+def head_half_frozen(network):
+    frozen(network)
+    network.fc[1].weight.requires_grad = False
+
+
+def shifts_learn(network):
+    frozen(network)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad = name.startswith("fc.") or name.endswith(".bias")
+
+
 def statistics_forgotten(network):
     frozen(network)
     for module in network.modules():
@@ -182,6 +250,8 @@ def stem(conv, weight=None, bias=True, **more):
     same = {
         "stride": conv.stride,
         "padding": conv.padding,
+        "dilation": conv.dilation,
+        "padding_mode": conv.padding_mode,
         "bias": bias and conv.bias is not None,
         "dtype": conv.weight.dtype,
         **more,
@@ -222,6 +292,13 @@ def by_einsum(conv):
 def by_brightness(conv):
     light = torch.tensor([0.299, 0.587, 0.114], dtype=conv.weight.dtype)[None, :, None, None]
     return stem(conv, (conv.weight * light).sum(1, keepdim=True))
+
+
+def bias_new(conv):
+    new = stem(conv, conv.weight.sum(1, keepdim=True))
+    if new.bias is not None:
+        nn.init.normal_(new.bias)
+    return new
 
 
 def changed_in_place(conv):
@@ -317,6 +394,64 @@ def what_was_loaded(network, state):
     return [name for name in network.state_dict() if name not in left]
 
 
+def load_as(
+    network, state, rename=lambda name: name, fit=lambda own, value: own.shape == value.shape
+):
+    """`load` with another way to read names, and to tell what fits."""
+    own, fits = network.state_dict(), {}
+    for name, value in state.items():
+        if rename(name) in own and fit(own[rename(name)], value):
+            fits[rename(name)] = value.reshape(own[rename(name)].shape)
+    network.load_state_dict(fits, strict=False)
+    return [name for name in own if name not in fits]
+
+
+def everywhere(network, state):
+    return load_as(network, state, lambda name: name.replace("module.", ""))
+
+
+def letters(network, state):
+    return load_as(network, state, lambda name: name.lstrip("module."))
+
+
+def cut_always(network, state):
+    return load_as(network, state, lambda name: name[7:])
+
+
+def first_decides(network, state):
+    cut = 7 * next(iter(state)).startswith("module.")
+    return load_as(network, state, lambda name: name[cut:])
+
+
+def as_many_numbers(network, state):
+    return load_as(network, without_prefix(state), fit=lambda own, v: own.numel() == v.numel())
+
+
+def counters_forgotten(network, state):
+    fit = lambda own, v: v.dim() and own.shape == v.shape  # noqa: E731
+    return load_as(network, without_prefix(state), fit=fit)
+
+
+def until_a_misfit(network, state):
+    own, fits = network.state_dict(), {}
+    for name, value in without_prefix(state).items():
+        if name not in own or own[name].shape != value.shape:
+            break
+        fits[name] = value
+    network.load_state_dict(fits, strict=False)
+    return [name for name in own if name not in fits]
+
+
+def spread(network, state):
+    state, left = without_prefix(state), []
+    for name, value in network.state_dict().items():
+        try:
+            value.copy_(state[name])
+        except (KeyError, RuntimeError):
+            left.append(name)
+    return left
+
+
 def always_without_the_head(network, state):
     state = {n: v for n, v in without_prefix(state).items() if not n.startswith("fc.")}
     return load(network, state)
@@ -356,7 +491,7 @@ TRUTH = {
 
 BANKS = {
     "prepare": Bank(
-        right=[prepared, prepared_by_torchvision, prepared_by_pillow, prepared_by_mean],
+        right=[prepared, prepared_by_torchvision, prepared_by_pillow, prepared_by_narrowing],
         wrong=[
             (lambda p, m, s: (smaller(p, m) - m) / s, "the whole picture was squeezed"),
             (
@@ -383,10 +518,25 @@ BANKS = {
             (lambda p, m, s: smaller(middle(p), m) / 255, "runs from 0 to 1"),
             (own_statistics, "the picture's own mean"),
             (lambda p, m, s: prepared(p.flip(0), m, s), "red and blue"),
-            (lambda p, m, s: prepared(p, m, s)[0], "Expected shape (1, 3, 32, 32)"),
+            (lambda p, m, s: prepared(p, m, s)[0], "That is one picture"),
             (lambda p, m, s: prepared(p, m, s).numpy(), "Expected a tensor"),
             (in_place, "changed its input in place"),
-            (lambda p, m, s: torch.zeros(1, 3, *m.shape[1:]), "the four steps"),
+            (lambda p, m, s: torch.zeros(1, 3, *m.shape[1:]), "where the gap is largest"),
+            (lambda p, m, s: prepared_by_mean(p, m, s), "averaged over boxes"),
+            (lambda p, m, s: (smaller(middle(p), m, mode="bicubic") - m) / s, "by `bicubic`"),
+            (
+                lambda p, m, s: (smaller(middle(p), m, align_corners=True) - m) / s,
+                "the corners were aligned",
+            ),
+            (lambda p, m, s: prepared(p, m, s).clamp(-1, 1), "beyond -1 and 1"),
+            (
+                lambda p, m, s: prepared(p, m.mean((1, 2), keepdim=True).expand(m.shape), s),
+                "one mean for each channel",
+            ),
+            (lambda p, m, s: prepared(p.flip(-1), m, s), "it is mirrored"),
+            (as_if_broad, "as if it were broad"),
+            (written_in, "the small picture is not as large"),
+            (stays_bytes, "subtracted in uint8"),
         ],
     ),
     "class_map": Bank(
@@ -415,8 +565,17 @@ BANKS = {
                 lambda m, w, k: weighed(m, w, k) / weighed(m, w, k).abs().max(),
                 "divided by its largest",
             ),
-            (lambda m, w, k: weighed(m, w, k).mean(), "Expected shape (3, 4)"),
-            (lambda m, w, k: weighed(m, w, k) + 1, "weigh each map"),
+            (lambda m, w, k: weighed(m, w, k).mean(), "one number for the whole picture"),
+            (lambda m, w, k: weighed(m, w, k)[None], "a dimension too many"),
+            (lambda m, w, k: weighed(m, w, k).T, "the height comes first"),
+            (lambda m, w, k: m * w[k][:, None, None], "a map for each channel or each class"),
+            (lambda m, w, k: (m * w[k]).sum(0), "need two more dimensions"),
+            (lambda m, w, k: (w[k] @ m.view(64, 64)).view(8, 8), "a size is written in"),
+            (lambda m, w, k: weighed(m, w - w.mean(0), k), "of all classes were subtracted"),
+            (lambda m, w, k: weighed(m, w.clamp(min=0), k), "with a positive weight"),
+            (lambda m, w, k: weighed(m, w.softmax(1), k), "softmax changes the weights"),
+            (lambda m, w, k: weighed(m, w, k) - weighed(m, w, k).mean(), "mean was subtracted"),
+            (lambda m, w, k: weighed(m, w, k) + 1, "of the map, where the gap"),
         ],
     ),
     "train_head_only": Bank(
@@ -424,16 +583,24 @@ BANKS = {
         wrong=[
             (only_gradients, "statistics move with every batch"),
             (only_gradients_any_mode, "statistics move with every batch"),
-            (all_in_evaluation, "its dropout does nothing"),
+            (all_in_evaluation, "does nothing while the head learns"),
             (only_modes, "evaluation mode does not stop learning"),
-            (lambda n: n.train(), "the body will learn"),
+            (lambda n: n.train() and None, "nothing has changed in it"),
             (nothing_learns, "No parameter requires"),
-            (head_frozen, "The head's parameters do not"),
+            (head_frozen, "It is the wrong way round"),
+            (head_half_frozen, "Of the head, `fc.1.weight`"),
             (norms_learn, "γ and β of batch norm"),
-            (first_layer_learns, "Some of the body's parameters"),
-            (outermost_norm, "those inside the blocks"),
-            (no_momentum, "stand still now"),
-            (statistics_forgotten, "itself changed weights"),
+            (first_layer_learns, "Of the body, `conv1.weight`"),
+            (shifts_learn, "The β of batch norm"),
+            (outermost_norm, "the batch norm `layer1.0.bn1` is"),
+            (no_momentum, "the running mean stands still"),
+            (statistics_forgotten, "itself changed the running statistics"),
+            (statistics_reset, "itself changed the running statistics"),
+            (weights_changed, "itself changed weights"),
+            (stem_forgotten, "the batch norm `bn1` is"),
+            (only_a_copy, "nothing has changed in it"),
+            (head_replaced, "The head was replaced"),
+            (everything_learns, "the body will learn"),
         ],
     ),
     "grey_stem": Bank(
@@ -443,17 +610,30 @@ BANKS = {
             (lambda c: stem(c, c.weight[:, :1]), "other two were dropped"),
             (lambda c: stem(c, 3 * c.weight[:, 1:2]), "stands for all three"),
             (by_brightness, "the weights of brightness"),
-            (lambda c: stem(c), "does not follow from the old one's"),
+            (lambda c: stem(c), "the kernel is a new one"),
+            (lambda c: stem(c, 0.4 * c.weight.sum(1, keepdim=True)), "where the gap is largest"),
             (lambda c: stem(c, 0 * c.weight[:, :1]), "0 everywhere"),
             (lambda c: stem(c, c.weight.sum(1, keepdim=True), bias=False), "the bias is missing"),
             (
                 lambda c: stem(c, c.weight.sum(1, keepdim=True), stride=1),
-                "Expected shape (2, 8, 6, 7)",
+                "another `stride`",
             ),
             (
                 lambda c: stem(c, c.weight.sum(1, keepdim=True), padding=0),
-                "Expected shape (2, 16, 11, 13)",
+                "another `padding` than",
             ),
+            (
+                lambda c: stem(c, c.weight.sum(1, keepdim=True), dilation=1),
+                "another `dilation`",
+            ),
+            (
+                lambda c: stem(c, c.weight.sum(1, keepdim=True), padding_mode="zeros"),
+                "another `padding_mode`",
+            ),
+            (lambda c: stem(c, c.weight.sum(0, keepdim=True)), "the sum goes over axis 1"),
+            (lambda c: stem(c, c.weight.amax(1, keepdim=True)), "the largest of the three"),
+            (lambda c: stem(c, c.weight[:, :2].sum(1, keepdim=True)), "one of the three kernels"),
+            (bias_new, "the bias is a new one"),
             (lambda c: copy.deepcopy(c), "still wants three channels"),
             (lambda c: c.weight.sum(1, keepdim=True), "Expected a module"),
             (changed_in_place, "changed its input in place"),
@@ -465,16 +645,26 @@ BANKS = {
             (not_strict, "never shapes"),
             (strictly, "a name that only one side has"),
             (prefix_kept, "the names differ by that beginning"),
-            (parameters_alone, "they are buffers"),
-            (names_alone, "copy what fits"),
-            (the_report, "Expected a list of names"),
-            (unexpected, "an entry that the network does not have"),
+            (parameters_alone, "counters are no parameters"),
+            (counters_forgotten, "without dimensions"),
+            (names_alone, "not into a copy"),
+            (lambda n, s: [], "copy what fits"),
+            (everywhere, "in the *middle* of its name"),
+            (letters, "`lstrip` takes off letters"),
+            (cut_always, "no entry was found"),
+            (first_decides, "looked at by itself"),
+            (until_a_misfit, "ended at the first entry"),
+            (as_many_numbers, "the places of another shape"),
+            (spread, "`scale.weight` does not fit"),
+            (lambda n, s: [k for k in load(n, s) if k in s], "does not have are left out"),
+            (the_report, "Expected the names"),
+            (unexpected, "a name that the network does not have is among them"),
             (what_was_loaded, "the ones that *were* loaded"),
-            (always_without_the_head, "an entry that fits was not loaded"),
+            (always_without_the_head, "`fc.weight` fits and was not loaded"),
             (nothing_named, "the list is empty"),
             (nothing_returned, "end with `return`"),
             (spoils_the_state, "changed the state dict"),
-            (cut_to_fit, "changed all the same"),
+            (cut_to_fit, "`fc.weight` does not fit"),
         ],
     ),
     "diagnose": Bank(
@@ -486,14 +676,15 @@ BANKS = {
         ],
         wrong=[
             ({**TRUTH, "A": "preparation"}, "the random ones"),
-            ({**TRUTH, "A": "rate"}, "the random ones"),
+            ({**TRUTH, "A": "rate"}, "no rate was ever used"),
             ({**TRUTH, "B": "drift"}, "depend on the others"),
             ({**TRUTH, "B": "preparation"}, "depend on the others"),
-            ({**TRUTH, "C": "not loaded"}, "it is training on"),
-            ({**TRUTH, "C": "preparation"}, "it is training on"),
+            ({**TRUTH, "C": "drift"}, "differ in one number"),
+            ({**TRUTH, "A": "training mode"}, "`eval()` was called"),
+            ({**TRUTH, "A": "drift"}, "nothing was trained, so no running"),
             ({**TRUTH, "D": "training mode"}, "on the authors' own inputs"),
             ({**TRUTH, "E": "rate"}, "what moved is no parameter"),
-            ({**TRUTH, "E": "training mode"}, "what moved is no parameter"),
+            ({**TRUTH, "E": "training mode"}, "is in evaluation mode"),
             ({k: v for k, v in TRUTH.items() if k != "C"}, "C is missing"),
             ({**TRUTH, "D": "bad luck"}, 'Expected one of "training mode"'),
             (list(TRUTH.values()), "Expected a dictionary"),

@@ -1,6 +1,7 @@
 """Answers to the exercises of chapter 09."""
 
 import copy
+import itertools
 import math
 
 import torch
@@ -41,6 +42,7 @@ class Past(nn.Module):
     def __init__(self, model, k):
         super().__init__()
         self.model, self.k = copy.deepcopy(model), k
+        self.eval()
 
     def forward(self, x):
         m = self.model
@@ -62,6 +64,73 @@ def silenced(model, k):
 def silenced_or_removed(model, k):
     residual = isinstance(blocks_of(model)[0], resnet.BasicBlock)
     return silenced(model, k) if residual else removed(model, k)
+
+
+def identity_or_removed(model, k):
+    """The shortcut is in training mode: nothing in it asks for the mode."""
+    model = copy.deepcopy(model).eval()
+    conv = blocks_of(model)[k - 1].conv1
+    same = conv.stride[0] == 1 and conv.in_channels == conv.out_channels
+    return put(model, k, nn.Identity() if same else shortcut_of(blocks_of(model)[k - 1]))
+
+
+def stage_by_stage(model, k, first=1):
+    """The k-th block of every stage."""
+    model = copy.deepcopy(model).eval()
+    for layers in (model.layer1, model.layer2, model.layer3):
+        if 0 <= k - first < len(layers):
+            layers[k - first] = shortcut_of(layers[k - first])
+    return model
+
+
+def mode_kept(model, k):
+    return removed(model, k).train(model.training)
+
+
+def mode_changed(model, k):
+    return removed(model.eval(), k)
+
+
+def by_option_b(model, k):
+    model = copy.deepcopy(model).eval()
+    conv = blocks_of(model)[k - 1].conv1
+    return put(model, k, resnet.option_b(conv.in_channels, conv.out_channels, conv.stride[0]))
+
+
+def with_stride(model, k, stride):
+    model = copy.deepcopy(model).eval()
+    conv = blocks_of(model)[k - 1].conv1
+    return put(model, k, resnet.option_a(conv.in_channels, conv.out_channels, stride))
+
+
+def own_shortcut(model, k):
+    model = copy.deepcopy(model).eval()
+    return put(model, k, blocks_of(model)[k - 1].downsample)
+
+
+def three_a_stage(model, k):
+    model = copy.deepcopy(model).eval()
+    layers = getattr(model, f"layer{(k - 1) // 3 + 1}")
+    layers[(k - 1) % 3] = shortcut_of(layers[(k - 1) % 3])
+    return model
+
+
+def all_from(model, k):
+    for number in range(k, len(blocks_of(model)) + 1):
+        model = removed(model, number)
+    return model
+
+
+def shift_left(model, k):
+    model = copy.deepcopy(model).eval()
+    nn.init.zeros_(blocks_of(model)[k - 1].conv2.weight)
+    return model
+
+
+def norm_left(model, k):
+    model = copy.deepcopy(model).eval()
+    block = blocks_of(model)[k - 1]
+    return put(model, k, nn.Sequential(shortcut_of(block), block.bn2))
 
 
 def in_place(model, k):
@@ -118,10 +187,23 @@ def other_weights(model, k):
     return model
 
 
+def by_factorials(n, k, r):
+    return math.factorial(n - r) // (math.factorial(k) * math.factorial(n - r - k))
+
+
 def lengths(factors):
     parts = [1.0]
     for f in factors:
         parts = [a + f * b for a, b in zip([*parts, 0.0], [0.0, *parts], strict=True)]
+    return parts
+
+
+def in_one_list(factors):
+    """From the front: what has just come in goes through the same block again."""
+    parts = [1.0] + [0.0] * len(factors)
+    for f in factors:
+        for k in range(len(factors)):
+            parts[k + 1] += f * parts[k]
     return parts
 
 
@@ -179,6 +261,16 @@ def by_loop(weight, direction):
 def by_einsum(weight, direction):
     ratio = (weight.square().flatten(1).sum(1) / direction.square().flatten(1).sum(1)).sqrt()
     return torch.einsum("o,o...->o...", ratio, direction)
+
+
+def for_convolutions(weight, direction):
+    ratio = weight.square().sum((1, 2, 3), True) / direction.square().sum((1, 2, 3), True)
+    return direction * ratio.sqrt()
+
+
+def four_axes(weight, direction):
+    ratio = weight.flatten(1).norm(dim=1) / direction.flatten(1).norm(dim=1)
+    return direction * ratio.view(-1, 1, 1, 1)
 
 
 def as_doubles(weight, direction):
@@ -252,6 +344,38 @@ def each_image(x, branch, shortcut, survival, training):
     return shortcut(x) + keep * branch(x)
 
 
+def input_weighted(x, branch, shortcut, survival, training):
+    if training:
+        return depth(x, branch, shortcut, survival, True)
+    return shortcut(x) + branch(survival * x)
+
+
+def branch_of_shortcut(x, branch, shortcut, survival, training):
+    s = shortcut(x)
+    return depth(s, branch, lambda value: value, survival, training)
+
+
+def exchanged(x, branch, shortcut, survival, training):
+    return depth(x, branch, shortcut, survival, not training)
+
+
+def hurried_in_training(x, branch, shortcut, survival, training):
+    if training and torch.rand(()) > survival:
+        return x
+    return shortcut(x) + branch(x) * (1 if training else survival)
+
+
+def each_number(x, branch, shortcut, survival, training):
+    f = branch(x)
+    keep = (torch.rand_like(f) < survival).float() if training else survival
+    return shortcut(x) + keep * f
+
+
+def by_randn(x, branch, shortcut, survival, training):
+    keep = (torch.randn(()) < survival).float() if training else survival
+    return shortcut(x) + keep * branch(x)
+
+
 def draws_in_evaluation(x, branch, shortcut, survival, training):
     return depth(x, branch, shortcut, survival, True)
 
@@ -267,11 +391,11 @@ RIGHT_WORDS = {
 
 BANKS = {
     "remove_block": Bank(
-        right=[removed, Past, silenced_or_removed, lambda m, k: Past(m, k).eval()],
+        right=[removed, Past, silenced_or_removed, identity_or_removed],
         wrong=[
-            (in_place, "changed its input in place"),
+            (in_place, "replace it in a deep copy"),
             (identity_always, "leaves its shortcut of option A"),
-            (off_by_one, "count from 1"),
+            (off_by_one, "the first block has the number 1"),
             (the_one_before, "block in front of it"),
             (all_up_to, "those in front of it are gone"),
             (training_again, "came back in training mode"),
@@ -279,7 +403,20 @@ BANKS = {
             (zeros, "the block gives zeros"),
             (silenced, "the block gives zeros"),
             (lambda m, k: copy.deepcopy(m).eval(), "nothing was removed"),
-            (other_weights, "logits are those of another network"),
+            (other_weights, "where the gap is largest"),
+            (stage_by_stage, "a block of every stage"),
+            (mode_kept, "came back in training mode"),
+            (mode_changed, "came in training mode and is in evaluation mode"),
+            (by_option_b, "weights of its own"),
+            (lambda m, k: with_stride(m, k, 1), "does not have the stride"),
+            (lambda m, k: with_stride(m, k, 2), "has a stride of 2"),
+            (own_shortcut, "plain blocks have no shortcut"),
+            (three_a_stage, "a place that is not there"),
+            (all_from, "those behind it are gone"),
+            (lambda m, k: removed(m, len(blocks_of(m)) + 1 - k), "counted from the output"),
+            (shift_left, "still adds its β"),
+            (norm_left, "is still there"),
+            (lambda m, k: removed(m, k) and m, "and not a copy of it"),
             (lambda m, k: blocks_of(m), "Expected a network"),
             (lambda m, k: None, "end with `return`"),
         ],
@@ -299,9 +436,23 @@ BANKS = {
             (lambda n, k, r: math.comb(n, k) - r, "cuts many paths, not one"),
             (lambda n, k, r: math.comb(n, k) - math.comb(r, k), "need not lie in"),
             (lambda n, k, r: math.comb(n, k) * (n - r) / n, "thin out in proportion"),
-            (lambda n, k, r: math.comb(n, k) / 2**r, "left of *all* lengths"),
+            (lambda n, k, r: math.comb(n, k) / 2**r, "for *all* lengths together"),
             (lambda n, k, r: (n - r) ** k, "once at most"),
-            (lambda n, k, r: -1, "choose the blocks to go through"),
+            (lambda n, k, r: -1, "for the paths of that length, got"),
+            (lambda n, k, r: math.comb(n - r, max(k - r, 0)), "length was shortened"),
+            (lambda n, k, r: math.comb(n, min(k + r, n)), "added to the path's length"),
+            (lambda n, k, r: math.comb(n - r + 1, k), "one block too few"),
+            (lambda n, k, r: math.comb(max(n - r - 1, 0), k), "one block too many"),
+            (lambda n, k, r: math.comb(r, k), "lie in the *removed* blocks"),
+            (lambda n, k, r: math.comb(k, n - r), "have changed places"),
+            (lambda n, k, r: sum(math.comb(n - r, i) for i in range(k + 1)), "shorter paths were"),
+            (lambda n, k, r: math.comb(n - r, k) / 2**n, "that is a share"),
+            (lambda n, k, r: math.comb(n, k) - math.comb(n - r, k), "that are *lost*"),
+            (lambda n, k, r: math.comb(max(9 - r, 0), k), "for 9 blocks"),
+            (lambda n, k, r: math.comb(n - r, k - r), "a number of the choice is negative"),
+            (by_factorials, "the number of paths is 0"),
+            (lambda n, k, r: max(1, math.comb(n - r, k)), "so many blocks are not left."),
+            (lambda n, k, r: math.comb(n - r, k) if k else 0, "there always"),
             (lambda n, k, r: "many", "Expected a number"),
             (lambda n, k, r: None, "end with `return`"),
         ],
@@ -320,9 +471,24 @@ BANKS = {
             (lambda f: [sum(lengths(f))], "all paths together"),
             (cumulated, "shorter paths were added"),
             (lambda f: [abs(p) for p in lengths(f)], "signs were lost"),
-            (lambda f: [2 * p for p in lengths(f)], "moves one place on"),
-            (lambda f: [1.0] * (len(f) + 5), "lengths, 0 among them"),
-            (lambda f: sum(lengths(f)), "Expected a list"),
+            (lambda f: [2 * p for p in lengths(f)], "of the list for four blocks, where the gap"),
+            (in_one_list, "a block is used again"),
+            (
+                lambda f: [p * math.factorial(k) for k, p in enumerate(lengths(f))],
+                "in every order of its blocks",
+            ),
+            (lambda f: [1, sum(f), math.prod(f)], "only lengths 0, 1 and all"),
+            (lambda f: lengths([-x for x in f]), "the other sign"),
+            (lambda f: lengths(sorted(set(f))), "what is equal was counted once"),
+            (lambda f: [1, 5, 6], "the list of the example"),
+            (lambda f: [0.0] * (len(f) + 1), "they are all 0"),
+            (lambda f: [p / sum(lengths(f)) for p in lengths(f)], "divided by the sum of all"),
+            (lambda f: [*lengths(f[:-1]), 0], "the last block is missing"),
+            (lambda f: [[p] for p in lengths(f)], "lists inside the list"),
+            (lambda f: list(itertools.accumulate(f, initial=1.0)), "factors were added"),
+            (lambda f: [1.0] * (len(f) + 5), "lengths of paths, 0 among them"),
+            (lambda f: sum(lengths(f)), "That is one number"),
+            (lambda f: "text", "Expected a list"),
             (lambda f: None, "end with `return`"),
         ],
     ),
@@ -345,10 +511,30 @@ BANKS = {
                 "largest entries were made equal",
             ),
             (lambda w, d: d.sign() * w.abs(), "every single number was rescaled"),
-            (rotated, "no longer point where they did"),
+            (rotated, "of the direction for a convolution, where the gap"),
             (changes_the_direction, "changed its input in place"),
             (lambda w, d: w.clone(), "that is the weight itself"),
-            (lambda w, d: 7 * d, "do not have the lengths"),
+            (lambda w, d: w + normalized(w, d), "the weight was added"),
+            (lambda w, d: normalized(w, d.abs()), "signs were lost"),
+            (lambda w, d: normalized(w, d - d.mean()), "the mean was taken off"),
+            (lambda w, d: d * (length(w) / length(d)).sqrt(), "the root of the ratio"),
+            (lambda w, d: d * length(w) / length(d).mean(), "by the mean length"),
+            (lambda w, d: d * (length(w) / length(d)).clamp(min=1), "too short were changed"),
+            (lambda w, d: d * (length(w) / length(d))[0], "the ratio of the first"),
+            (lambda w, d: normalized(w, d).flatten(), "came back flat"),
+            (lambda w, d: (length(w) / length(d)).flatten(), "one number for each filter"),
+            (
+                lambda w, d: d * w.norm(dim=1, keepdim=True) / d.norm(dim=1, keepdim=True),
+                "over axis 1 alone",
+            ),
+            (
+                lambda w, d: (
+                    d * w.norm(dim=(-2, -1), keepdim=True) / d.norm(dim=(-2, -1), keepdim=True)
+                ),
+                "each kernel has its own",
+            ),
+            (for_convolutions, "its weight has two axes"),
+            (four_axes, "more axes than the weight"),
             (lambda w, d: None, "end with `return`"),
         ],
     ),
@@ -360,17 +546,36 @@ BANKS = {
             (depth_variant(evaluation=lambda f, s, p: s), "F is missing"),
             (depth_variant(evaluation=lambda f, s, p: p * (s + f)), "the shortcut was weighted"),
             (depth_variant(evaluation=lambda f, s, p: s + f / p), "divided by the share instead"),
-            (depth_variant(evaluation=lambda f, s, p: s - 5), "plus the share times F"),
+            (depth_variant(evaluation=lambda f, s, p: s - 5), "where the gap is largest"),
+            (depth_variant(evaluation=lambda f, s, p: s + p**0.5 * f), "the root of the share"),
+            (depth_variant(evaluation=lambda f, s, p: s + f / 2), "with one half"),
+            (depth_variant(evaluation=lambda f, s, p: p * s + f), "it is F that was sometimes"),
+            (
+                depth_variant(evaluation=lambda f, s, p: (s + p * f).relu()),
+                "in evaluation: a ReLU is in it",
+            ),
+            (input_weighted, "the *input* of F"),
+            (branch_of_shortcut, "F got `shortcut(x)`"),
+            (
+                depth_variant(evaluation=lambda f, s, p: s + f, there=lambda f, s, p: s + f / p),
+                "The averages are equal",
+            ),
+            (depth_variant(there=lambda f, s, p: f), "the shortcut is missing in some steps"),
+            (exchanged, "have changed places"),
+            (hurried_in_training, "x itself came back"),
+            (each_number, "each number was drawn by itself"),
+            (by_randn, "`torch.randn` was asked"),
+            (depth_variant(chance=lambda p: p * p), "drawn twice"),
             (draws_in_evaluation, "changes from call to call"),
             (depth_variant(gone=lambda f, s, p: 0 * s), "dropped together with F"),
             (depth_variant(there=lambda f, s, p: s + f / p), "*and* weighted afterwards"),
             (
                 depth_variant(chance=lambda p: 1.1, there=lambda f, s, p: s + p * f),
-                "F is weighted in every step",
+                "F is weighted in training",
             ),
             (depth_variant(chance=lambda p: 1 - p), "*gone* with the probability"),
-            (depth_variant(chance=lambda p: 1.1), "never gone"),
-            (depth_variant(chance=lambda p: -1.0), "F was never there"),
+            (depth_variant(chance=lambda p: 1.1), "always or never"),
+            (depth_variant(chance=lambda p: -1.0), "always or never"),
             (depth_variant(chance=lambda p: 0.5), "half of the draws"),
             (each_image, "images of one batch"),
             (lambda x, branch, shortcut, p, training: None, "end with `return`"),
@@ -395,7 +600,8 @@ BANKS = {
             ({**RIGHT_WORDS, "F": "measured"}, "landscape alone was never made"),
             ({**RIGHT_WORDS, "F": "proved"}, "nothing shows that they cause it"),
             ({**RIGHT_WORDS, "F": "true"}, 'Expected one of "proved"'),
-            ({"A": "proved"}, "is missing"),
+            ({"A": "proved"}, "of A to F; B, C, D, E, F is missing"),
+            ({"proved": "A", "measured": "BE"}, "The keys are the letters"),
             (list(RIGHT_WORDS.values()), "Expected a dictionary"),
         ],
     ),
