@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_course import train
-from resnet_course.exercises.ch07 import UPDATES, _gap
+from resnet_course.exercises.ch07 import UPDATES, _gap, _paired
 
 # 7.1
 
@@ -65,10 +65,6 @@ def late_loss(loss, network, images, labels):
         return F.cross_entropy(network.eval().train()(images), labels).item()
 
 
-def share_wrong(loss, network, images, labels):
-    return (network(images).argmax(1) != labels).double().mean().item() + 7
-
-
 def twice(network, optimizer, images, labels):
     right_step(network, optimizer, images, labels)
     return right_step(network, optimizer, images, labels)
@@ -76,6 +72,60 @@ def twice(network, optimizer, images, labels):
 
 def against_one_hot(logits, labels):
     return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).float())
+
+
+def detached(network, optimizer, images, labels):
+    loss = F.cross_entropy(network(images).detach(), labels).requires_grad_()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def with_its_own_optimizer(network, optimizer, images, labels):
+    return right_step(network, torch.optim.SGD(network.parameters(), 0.02, 0.9), images, labels)
+
+
+def by_hand(network, optimizer, images, labels):
+    loss = F.cross_entropy(network(images), labels)
+    network.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter -= 0.02 * parameter.grad
+    return loss.item()
+
+
+def cleared_every_other_time(network, optimizer, images, labels):
+    cleared_every_other_time.calls += 1
+    if cleared_every_other_time.calls % 2:
+        optimizer.zero_grad()
+    return step_of(order=("backward", "step"))(network, optimizer, images, labels)
+
+
+cleared_every_other_time.calls = 0
+
+
+def cleared_for_one(network, optimizer, images, labels):
+    next(network.parameters()).grad = None
+    return step_of(order=("backward", "step"))(network, optimizer, images, labels)
+
+
+def one_hot_of_ten(network, optimizer, images, labels):
+    wanted = F.one_hot(labels, 10)
+
+    def loss_of(logits, labels):
+        return -(logits.log_softmax(1) * wanted).sum(1).mean()
+
+    return step_of(loss_of)(network, optimizer, images, labels)
+
+
+def wrong_share(network, optimizer, images, labels):
+    logits = network(images)
+    optimizer.zero_grad()
+    F.cross_entropy(logits, labels).backward()
+    optimizer.step()
+    return (logits.argmax(1) != labels).float().mean().item()
 
 
 def by_closure(network, optimizer, images, labels):
@@ -225,6 +275,19 @@ def medians(a, b):
     return (statistics.median(a) - statistics.median(b)) / noise
 
 
+def heap(a, b):
+    return gap(a, b) / (statistics.variance([*a, *b]) / (len(a) + len(b))) ** 0.5
+
+
+def minus_one_twice(a, b):
+    return gap(a, b) / sum(statistics.variance(x) / (len(x) - 1) for x in (a, b)) ** 0.5
+
+
+def other_runs(a, b):
+    first, second = statistics.variance(a) / len(b), statistics.variance(b) / len(a)
+    return gap(a, b) / (first + second) ** 0.5
+
+
 def gap(a, b):
     return statistics.fmean(a) - statistics.fmean(b)
 
@@ -248,10 +311,23 @@ BANKS = {
             (step_of(order=("backward", "zero", "step")), "nothing to use"),
             (step_of(order=("zero", "step", "backward")), "only use older gradients"),
             (step_of(order=("zero", "backward")), "no `optimizer.step()` ran"),
-            (step_of(order=("zero", "step")), "No gradient was computed"),
+            (step_of(order=("zero", "step")), "has reached the weights"),
+            (detached, "has reached the weights"),
+            (step_of(loss_of=lambda y, t: F.cross_entropy(y.detach(), t)), "found no way from"),
+            (with_its_own_optimizer, "not by the optimizer that the function was given"),
+            (by_hand, "not by the optimizer that the function was given"),
+            (cleared_every_other_time, "in others not; every call"),
+            (cleared_for_one, "clears them all"),
+            (one_hot_of_ten, "With ten classes the code runs"),
             (step_of(lambda y, t: F.cross_entropy(y.softmax(1), t)), "done twice."),
-            (step_of(lambda y, t: F.nll_loss(y.softmax(1), t)), "got probabilities"),
-            (step_of(F.nll_loss), "got raw outputs"),
+            (step_of(lambda y, t: F.nll_loss(y.softmax(1), t)), "without its *logarithm*"),
+            (
+                step_of(lambda y, t: 1 - y.softmax(1)[range(len(t)), t].mean()),
+                "without its *logarithm*",
+            ),
+            (step_of(F.nll_loss), "raw output, without a softmax"),
+            (step_of(lambda y, t: F.cross_entropy(y[:1], t[:1])), "one image alone"),
+            (step_of(lambda y, t: F.cross_entropy(y, t) / len(t)), "was divided by the number of"),
             (step_of(lambda y, t: F.cross_entropy(y, t, reduction="sum")), "that of the *sum*"),
             (step_of(before=[nn.Module.eval]), "in evaluation mode"),
             (step_of(lambda y, t: -F.cross_entropy(y, t)), "*up* the gradient"),
@@ -266,7 +342,13 @@ BANKS = {
             (step_of(value=late_loss), "did not see each batch once"),
             (step_of(value=second_pass), "did not see each batch once"),
             (step_of(value=lambda loss, labels, **_: loss.item() * len(labels)), "return the mean"),
-            (step_of(value=lambda loss, labels, **_: loss.item() / len(labels)), "once more"),
+            (
+                step_of(value=lambda loss, labels, **_: loss.item() / len(labels)),
+                "divided once more",
+            ),
+            (wrong_share, "the share of right or wrong answers"),
+            (step_of(value=lambda loss, **_: int(loss)), "rounded to a whole number"),
+            (step_of(value=lambda loss, **_: f"{loss.item():.3f}"), "got a text"),
             (step_of(value=lambda loss, **_: loss.item() + 7), "the weights are right), got"),
             (twice, "`backward()` ran 8 times"),
         ],
@@ -279,16 +361,19 @@ BANKS = {
             lambda n: torch.tensor(right_rate(n), dtype=torch.double),
         ],
         wrong=[
-            (lambda n: 10 * right_rate(n), "is a *factor*"),
+            (lambda n: 10 * right_rate(n), "those are *factors*"),
             (without_warm_up, "the warm-up is missing"),
             (ramp, "one constant rate"),
-            (lambda n: 0.01 if n < 40 else without_warm_up(n), "changes before 400"),
+            (
+                lambda n: 0.01 if n < 40 else without_warm_up(n),
+                "changes to it with 40 updates done",
+            ),
             (
                 lambda n: 0.1 if n < 400 else right_rate(n) / 10,
                 "the *lower* rate",
             ),
             (lambda n: 0.001 if n < 400 else right_rate(n), "not a hundredth"),
-            (by_epochs, "milestones are updates, not epochs"),
+            (by_epochs, "that is none of your rates"),
             (no_first_drop, "the first division by 10 is missing"),
             (both_drops_missing, "both divisions by 10"),
             (hundredth, "not by 100"),
@@ -298,6 +383,14 @@ BANKS = {
             (early, "the change comes too early"),
             (counted_after_warm_up, "counted from the start"),
             (lambda n: 0.1 / (1 + n) + 0.06, "the rate is 0.01, got"),
+            (lambda n: 0.01 if n < 400 else 10 / (100 + n), "it changes again and again"),
+            (lambda n: right_rate(n) * 100, "no percentage"),
+            (lambda n: right_rate(n) / 2, "All rates are 0.5 times"),
+            (lambda n: right_rate(n if n < 3_200 else n * 10), "with 3,200 updates done"),
+            (lambda n: 0.01 if n < 391 else right_rate(max(n, 400)), "391 updates are one epoch"),
+            (lambda n: 0 if n >= 64_000 else right_rate(n), "has no end in the text"),
+            (lambda n: {400: 0.1, 32_000: 0.01}.get(n, 0.1), "hold for a single update"),
+            (lambda n: 0.02 if n < 400 else right_rate(n), "the rate is 0.01, got"),
             (lambda n: "0.1", "Expected a number"),
         ],
     ),
@@ -312,7 +405,7 @@ BANKS = {
             ),
         ],
         wrong=[
-            (UPDATES["rate inside"], "the old rate lives on"),
+            (UPDATES["rate inside"], "with the rate inside the velocity"),
             (UPDATES["average"], "scaled by 1 - momentum"),
             (UPDATES["damped"], "scaled by 1 - momentum"),
             (UPDATES["no decay"], "the weight decay is missing"),
@@ -322,7 +415,7 @@ BANKS = {
             (UPDATES["decay half"], "half as large"),
             (UPDATES["decay times rate"], "the rate multiplies the weight decay twice"),
             (UPDATES["decay alone"], "λ alone was added"),
-            (UPDATES["decay of the gradient"], "times the *weight*"),
+            (UPDATES["decay of the gradient"], "the *weight*, not the gradient"),
             (UPDATES["decay squared"], "that is λ · w²"),
             (UPDATES["decay in momentum"], "fades the old velocity alone"),
             (UPDATES["momentum of the gradient"], "multiplies the old velocity"),
@@ -332,11 +425,26 @@ BANKS = {
             (UPDATES["old velocity"], "must use the *new* velocity"),
             (UPDATES["no momentum"], "the velocity was never used"),
             (UPDATES["velocity kept"], "the velocity was never used"),
+            (UPDATES["returns old velocity"], "comes back is the old one"),
+            (UPDATES["rate inside, minus"], "the rate and a minus inside"),
+            (UPDATES["minus"], "the velocity has the other sign"),
+            (UPDATES["decay norm"], "the norm, to all"),
+            (UPDATES["decay value"], "the *value* of the penalty"),
+            (UPDATES["decay sign of w"], "the gradient of λ · |w|"),
+            (UPDATES["decay of the velocity"], "the *weight*, not the velocity"),
+            (UPDATES["decay of the new weight"], "shrunk after its step"),
+            (UPDATES["gradient in the step"], "the step was made with the gradient"),
+            (UPDATES["normalized"], "divided by its norm"),
+            (UPDATES["returns the step"], "comes back was multiplied by the rate"),
+            (UPDATES["fades by the rest"], "not by 1 - `momentum`"),
+            (UPDATES["average turned"], "where `momentum` and 1 belong"),
+            (UPDATES["rate 0.1"], "the rate is the argument"),
+            (UPDATES["decay 0.0001"], "the weight decay is the argument"),
             (UPDATES["fades nothing"], "does not fade"),
             (UPDATES["uphill"], "up the gradient"),
             (UPDATES["no rate"], "the rate is missing"),
             (UPDATES["swapped"], "two results are swapped"),
-            (lambda w, g, v, r, m, d: (w - r * 2 * g, v), "in update 1 of 6"),
+            (lambda w, g, v, r, m, d: (w - r * 2 * g, v), "in update 1 of 7"),
             (lambda w, g, v, r, m, d: UPDATES["right"](w, g, v, r, m, d)[0], "two tensors"),
             (in_place, "in place"),
         ],
@@ -347,7 +455,7 @@ BANKS = {
         wrong=[
             (0.43, "x would not have grown"),
             (0.215, "that is half"),
-            (0.185, "that is the square"),
+            (0.174, "blocks add. See"),
             (0.61, "not larger"),
             (0.86, "F stays as it is"),
             (0.7071, "the *factor*"),
@@ -356,7 +464,13 @@ BANKS = {
             (28, "in per cent; give"),
             (3.3, "shortcut by branch"),
             (0.1075, "a quarter"),
-            (0.05, "how does std(x) grow"),
+            (0.05, "too small: it is the *variance*"),
+            (0.36, "but not by enough"),
+            (0.5, "more than residual-56's ratio, but"),
+            (1, "then F would be as large as x"),
+            (54**-0.5, "that is 1/√54"),
+            (1 / 54, "one of 54 parts"),
+            (0.192, "blocks add, or that is 1/√27"),
             (-0.3, "is positive"),
             ("small", "Expected a number"),
         ],
@@ -366,7 +480,7 @@ BANKS = {
         wrong=[
             (lambda a, b: right_gap(b, a), "it is A minus B"),
             (lambda a, b: abs(right_gap(a, b)), "a minus got lost"),
-            (lambda a, b: _gap(a, b, statistics.pvariance), "divides by n - 1"),
+            (lambda a, b: _gap(a, b, statistics.pvariance), "not by n. See"),
             (lambda a, b: _gap(a, b, divide=False), "*single runs*"),
             (lambda a, b: gap(a, b) / sum(errors(a, b)), "it is the variances that add"),
             (
@@ -387,7 +501,19 @@ BANKS = {
                 lambda a, b: (min(a) - min(b)) / sum(e**2 for e in errors(a, b)) ** 0.5,
                 "the best runs were compared",
             ),
-            (lambda a, b: 1.5, "for the gap where A is worse, got"),
+            (lambda a, b: gap(a, b) / errors(a, b)[0], "the noise of B is missing"),
+            (lambda a, b: gap(a, b) / errors(a, b)[1], "the noise of A is missing"),
+            (heap, "into one heap"),
+            (minus_one_twice, "divides by n - 1 already"),
+            (lambda a, b: gap(a, b) * sum(e**2 for e in errors(a, b)) ** 0.5, "was multiplied"),
+            (other_runs, "by the *other* one's number"),
+            (
+                lambda a, b: gap(a, b) / sum(statistics.variance(x) / 3 for x in (a, b)) ** 0.5,
+                "lists",
+            ),
+            (_paired, "compared in pairs"),
+            (lambda a, b: 100 * right_gap(a, b), "no percentage"),
+            (lambda a, b: 1.2345678, "for the gap where A is worse, got"),
             (lambda a, b: None, "end with `return`"),
         ],
     ),
