@@ -16,6 +16,8 @@ from resnet_course.teaching.check import (
     expect,
     judge,
     number,
+    proportion,
+    same,
     show,
 )
 from resnet_course.teaching.quiz import Question
@@ -64,6 +66,11 @@ def _known_costs(c_in, c_out, kernel, groups, height, width):
         (right // kernel, "a kernel has `kernel * kernel` places", 1),
         (right * kernel, "`kernel` was multiplied in three times; it has two sides", 1),
         (9 * right // places, "the kernel was taken for 3 x 3, whatever `kernel` says", 1),
+        (right // 2, "that is half of it", None),
+        (outputs * c_in // groups, "the kernel's places are missing", 1),
+        (outputs, "that is the number of outputs; each is a sum over products", 1),
+        (right // kernel * 2, "`kernel` was added to itself; a kernel has `kernel * kernel` places",
+         1),
         (2 * right, "a multiply-add counts as one operation here", None),
         (3 * right, "it is three times as much; only the forward pass is asked for", None),
         (right + outputs, "there is no bias", None),
@@ -186,7 +193,7 @@ def _why_shares(every, order, batch, updates):
     if world > 1 and all(len(images) == world for images in together):
         return "in an update they have one image each; together it should be `batch`", 1
     if count > updates:
-        return _why_more(together, batch, updates), 1
+        return _why_more(together, batch, updates, len(order) % batch), 1
     if count < updates:
         first = all(set(a) == set(b) for a, b in zip(together, whole, strict=False))
         behind = ": the last are missing" if first else ""
@@ -202,10 +209,13 @@ def _is_stretch(images, order):
     return images == order[start : start + len(images)]
 
 
-def _why_more(together, batch, updates):
-    if {len(images) for images in together} != {batch}:
+def _why_more(together, batch, updates, left):
+    sizes = [len(images) for images in together]
+    if sizes[:updates] == [batch] * updates and max(sizes[updates:]) < batch:
         return "an incomplete batch is among them: what is left over is left out"
-    if len(together) == updates + 1:
+    if max(sizes) < batch:
+        return "in an update the processes together have fewer than `batch` images"
+    if len(together) == updates + 1 and left:
         return "there is an update more than whole batches in `order`: what is left over is left " \
             "out, not filled up"  # fmt: skip
     return "there are more updates than whole batches in `order`"
@@ -300,12 +310,17 @@ def _judge_batch(attempt, count, pieces, old):
         raise stopped
     for made, after in zip((images, labels), kept, strict=True):
         as_before(made, after, strict=False)
-    same = all(map(torch.equal, before.parameters(), network.parameters()))
-    expect(same, "The weights have changed: no step belongs here.")
+    still = all(map(torch.equal, before.parameters(), network.parameters()))
+    expect(still, "The weights have changed: no step belongs here.")
     log.judge_gradients_there()
     log.judge_pieces(images, pieces)
     wanted, known = _known_gradients(before, images, labels, log.places(images))
     got = _vector(p.grad for p in network.parameters())
+    if not any(same(got, value, 1e-9) for value, *_ in known):
+        words = proportion(got, wanted, 1e-9)
+        if words is None and proportion(got, known[0][0], 1e-9):  # of the sum of the means
+            words = "the pieces' means count alike, though the last piece is smaller"
+        known += [(got, words)] if words else []
     judge(got, wanted, f"the gradients with {what}", known, 2, 1e-9)
     log.judge_turns()
     mode = "The network is in training mode now: it came in evaluation mode, and stays there."

@@ -115,6 +115,21 @@ def judge(got, wanted, what, known=(), hint=None, tolerance=1e-4, figures=False)
     raise Mistake(f"Expected {values}: {why}.", own)
 
 
+def proportion(got, wanted, tolerance=1e-4):
+    """Words if all values are wrong by one and the same factor, other than 0; or None."""
+    got, wanted = (torch.as_tensor(value).detach().cpu().double() for value in (got, wanted))
+    if got.shape != wanted.shape or wanted.numel() < 2 or not wanted.any():
+        return None
+    factor = ((got * wanted).sum() / wanted.square().sum()).item()
+    if abs(factor) < 0.01 or not same(got / factor, wanted, tolerance):
+        return None
+    if abs(abs(factor) - 1) < tolerance:
+        return "every value has the other sign" if factor < 0 else None
+    size = "large" if abs(factor) > 1 else "small"
+    sign = ", and has the other sign" if factor < 0 else ""
+    return f"every value is too {size} by one and the same factor{sign}"
+
+
 def same(a, b, tolerance=1e-4):
     """Two numbers or two tensors: equal in shape, and in value up to `tolerance`?"""
     a, b = torch.as_tensor(a), torch.as_tensor(b)

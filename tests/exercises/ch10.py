@@ -171,6 +171,16 @@ def every_other(network, images, labels, pieces):
         (F.cross_entropy(network(x), y) * len(y) / len(labels)).backward()
 
 
+def other_labels(network, images, labels, pieces):
+    weighed(network, images, labels.flip(0), pieces)
+
+
+def twice(network, images, labels, pieces):
+    weighed(network, images, labels, pieces)
+    for p in network.parameters():
+        p.grad *= 2
+
+
 def one_backward(network, images, labels, pieces):
     network.zero_grad()
     parts = zip(images.chunk(pieces), labels.chunk(pieces), strict=True)
@@ -316,11 +326,19 @@ BANKS = {
             (careless, "one stretch of the order to itself"),
             (whole_batches_in_turn, "so many they should have *together*"),
             (refilled, "not filled up"),
+            (
+                lambda o, b, r, w: by_strides(o, b // 2, r, w),
+                "together have fewer than `batch` images",
+            ),
+            (
+                lambda o, b, r, w: by_strides(o, b, r, w)[:1] + by_strides(o, b, r, w),
+                "there are more updates than whole batches in `order`.",
+            ),
             (from_one, "`rank` counts from 0"),
             (overlapping, "so the shares overlap"),
             (for_two, "those of two processes"),
             (the_others, "and not its own"),
-            (too_short, "fewer than `batch` images"),
+            (too_short, "together have fewer than `batch` images"),
             (in_reverse, "in reverse order"),
             (lambda o, b, r, w: by_strides(sorted(o), b, r, w), "the images come sorted"),
             (lambda o, b, r, w: by_strides(list(range(len(o))), b, r, w), "not in `order`"),
@@ -355,7 +373,9 @@ BANKS = {
             (with_a_step, "no step belongs here"),
             (cleared_after, "at the end there are none"),
             (not_averaged, "a sum over all images"),
-            (odd_factor, "of the gradients with a smaller last piece, where the gap is largest"),
+            (odd_factor, "the pieces' means count alike"),
+            (other_labels, "of the gradients with a smaller last piece, where the gap"),
+            (twice, "too large by one"),
             (one_backward, "all their graphs are kept"),
             (by_size, "how many there are, not how large"),
             (without_the_rest, "never saw the last images"),
