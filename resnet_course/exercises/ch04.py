@@ -36,8 +36,8 @@ def _lively(block):
         if isinstance(module, nn.BatchNorm2d):
             for value, low in ((module.weight, 0.5), (module.running_var, 0.5)):
                 nn.init.uniform_(value, low, 1.5)
-            nn.init.normal_(module.bias)
-            nn.init.normal_(module.running_mean)
+            nn.init.normal_(module.bias, std=0.3)  # so that each ReLU meets both signs
+            nn.init.normal_(module.running_mean, std=0.3)
     return block.double()
 
 
@@ -65,6 +65,10 @@ def _result(attempt, block, x, shape, what):
     )
     tensor(out, shape, what)
     expect(
+        out.dtype == x.dtype,
+        "The numbers come out in another type than they came in: the block changes no types.",
+    )
+    expect(
         out.requires_grad,
         "The output carries no gradient: leave out `no_grad` and `detach`, the block must learn.",
     )
@@ -89,7 +93,8 @@ def _without_forward(block, order):
     for name, part in block.named_modules():
         takes = getattr(part, "in_channels", getattr(part, "num_features", None))
         if takes is not None:
-            note = partial(_note_call, block.calls, name.split(".")[0], takes)
+            calls = [] if "." in name and isinstance(part, nn.BatchNorm2d) else block.calls
+            note = partial(_note_call, calls, name.split(".")[0], takes)  # a projection: once
             part.register_forward_pre_hook(note)
     return block
 
@@ -111,8 +116,10 @@ def _judge_output(out, wanted, block, what, known, hint):
     out, wanted = out.detach(), wanted.detach()
     if not close(out, wanted, 1e-8) and cause(out, [one[:2] for one in known], 1e-8) is None:
         calls = [name for name in block.calls if name in block.order]
-        never = [name for name in block.order if name not in calls]
-        often = [name for name in block.order if calls.count(name) > 1]
+        layers = [*block.order, "downsample"]
+        projected = isinstance(getattr(block, "downsample", None), nn.Sequential)
+        never = [name for name in layers[: None if projected else -1] if name not in block.calls]
+        often = [name for name in layers if block.calls.count(name) > 1]
         told = (often, "ran more than once"), (never, "never ran")
         found = [f"{_listed(names)} {words}" for names, words in told if names]
         if calls != block.order and not found:
@@ -135,9 +142,9 @@ def _listed(names):
 )
 def complete_bottleneck(attempt):
     """A function: (block, x) -> what `resnet.Bottleneck.forward` computes."""
-    width = random.randint(2, 4)
+    width = random.randint(3, 5)
     for arguments, side, said in [
-        ((8, 2, 1, resnet.option_c), 6, "a projection that keeps the shape"),
+        ((16, 4, 1, resnet.option_c), 6, "a projection that keeps the shape"),
         ((4 * width, width, 1), random.randint(5, 8), "an identity shortcut"),
         ((width + 3, width, 2), random.randint(5, 8), "a projection with stride 2"),
     ]:
@@ -275,6 +282,8 @@ def _known_forwards(block, x):
         (relu(f - shortcut), "the shortcut was subtracted; the two paths are added", 2),
         (relu(shortcut - f), "the main path was subtracted; the two paths are added", 2),
         (relu((f + shortcut) / 2), "that is the mean of the two paths; they are added", 2),
+        (relu(f + shortcut / 2), "the shortcut was halved", 2),
+        (relu(f / 2 + shortcut), "the main path was halved", 2),
         (relu(torch.maximum(f, shortcut)), "that is the larger path; the two are added", 2),
         (
             relu(block.bn3(block.conv3(two) + shortcut)),
@@ -319,6 +328,10 @@ def _known_forwards(block, x):
                     2,
                 ),
             ]
+    other_end = "another function than a ReLU stands at the end"
+    ends = torch.sigmoid, torch.tanh, torch.abs, F.gelu, F.softplus, F.elu, F.silu
+    leaks = [partial(F.leaky_relu, negative_slope=slope) for slope in (0.01, 0.1, 0.2)]
+    known += [(end(f + shortcut), other_end, 1) for end in (*ends, *leaks)]
     for absent, words in MISSING_RELUS.items():
         a, b, last = (nothing if i in absent else relu for i in range(3))
         known.append((last(main(relus=(a, b)) + shortcut), words, 1))
@@ -382,6 +395,8 @@ def pad_shortcut(attempt):
                 known = _known_pads(x.detach(), out_channels, stride)
             _judge_new_channels(out.detach(), picked.detach())
             known = [one for one in known if not same(one[0], wanted, 1e-6)]
+            if cause(out.detach(), [one[:2] for one in known], 1e-6) is None:
+                _judge_pixels(out.detach(), x.detach(), picked.detach())
             judge(out.detach(), wanted.detach(), what, known, 2, tolerance=1e-6)
         expect(
             out.requires_grad,
@@ -463,6 +478,33 @@ def _judge_new_channels(out, picked):
         not close(out[:, :channels], picked, 1e-6),
         "The old channels are right, but the new ones must hold zeros, and nothing else.",
         2,
+    )
+
+
+def _judge_pixels(out, x, picked):
+    """Are the numbers pixels of x at all, and which?"""
+    places = []
+    for one in out.unbind(1):
+        found = [i for i, channel in enumerate(picked.unbind(1)) if close(one, channel, 1e-6)]
+        places.append(found[0] if found else None if one.any() else "zeros")
+    old = [place for place in places if place not in (None, "zeros")]
+    expect(
+        None in places or sorted(old) != list(range(x.shape[1])),
+        "The old channels and the zeros are there, but in another order: the old ones come first, "
+        "as they are, and all zeros after them.",
+        2,
+    )
+    near = ((out.flatten()[:, None] - x.flatten()).abs() < 1e-6).any(1) | (out.flatten() == 0)
+    expect(
+        not near.all(),
+        "The numbers are pixels of x, and zeros, but not the right ones: channel by channel take "
+        "rows and columns 0, `stride`, 2 · `stride` and so on.",
+        1,
+    )
+    raise Mistake(
+        "There are numbers that are no pixels of x: this shortcut copies every `stride`-th pixel, "
+        "and computes nothing.",
+        1,
     )
 
 
@@ -697,7 +739,7 @@ def _known_counts(i, c):
         ),
         (
             total + norms + project_norm,
-            "running statistics are not learned; γ and β are, two numbers per channel",
+            "running statistics are not learned",
             1,
         ),
         (total - 2 * (wide - c), "the last batch norm has `4 * channels` channels", 1),
@@ -733,6 +775,15 @@ def _known_counts(i, c):
             1,
         ),
         (total - c * wide + c * c, "the last convolution gives out `4 * channels`", 1),
+        (total - 2 * c, "a batch norm is missing; one follows each convolution", 1),
+        (total - 2 * wide + 2 * i, "the projection's batch norm has `4 * channels` channels", 2),
+        (total + project + project_norm, "the projection was counted twice", 2),
+        (total + norms + project_norm + 4, "running statistics are not learned", 1),
+        (
+            i * c + 11 * c * c + 8 * c + 2 * i * c + 4 * c,
+            "a bottleneck gives out `4 * channels`, not `2 * channels`",
+            1,
+        ),
         (
             project + project_norm,
             "that is the projection alone; does `... if ... else ...` need brackets?",
@@ -768,6 +819,8 @@ def _known_projections(i, c, stride):
     demands = "`stride` is not 1" if i == wide else "`in_channels` is not `4 * channels`"
     known = [(main, f"the projection is missing; it is needed, since {demands}", 2)]
     if stride > 1:
+        kernel = "the projection is a 1 × 1 convolution, whatever the stride"
+        known += [(total + project * (by - 1), kernel, 2) for by in (stride, stride**2)]
         thinned = "a stride leaves out pixels, and no weights"
         for part in (9 * c * c, project, total):
             for value in (part / stride, part / stride**2, part // stride, part // stride**2):
@@ -904,6 +957,9 @@ def _known_mended(block, x):
         (b2(c2(relu(b1(c1(x.abs()))))) + x, "`abs` is no ReLU: it keeps negative numbers' size", 2),
         (f + x.abs(), "the shortcut adds the absolute value of x", 2),
         (f + first, "the output of the first layer was added, not x", 2),
+        (f + relu(first), "what goes into `conv2` was added, not x", 2),
+        (b2(c2(relu(first)) + x), "x was added before `bn2`; it comes after it", 2),
+        (f + x / 2, "the shortcut was halved", 2),
         (2 * (f + x), "the output is twice what it should be", 2),
         ((f + x) / 2, "that is the mean of the two paths; they are added", 2),
     ]
@@ -1008,7 +1064,7 @@ QUIZ = [
         [
             (
                 "Convolutions on the shortcut that start as the identity, and learn.",
-                "Without batch norm these stayed below 1 % error: learning is not what harms.",
+                "Without batch norm these stayed below 1 % error: learning is not what harms most.",
             ),
             (
                 "More parameters.",

@@ -40,7 +40,10 @@ def any_shape(attempt):
         eps = random.uniform(0.3, 0.8)
         what = f"an input with {axes} axes"
         out = _of_any_shape(attempt, x, eps, what)
-        judge(out, _normalized(x, _others(x), eps), what, _known_normalized(x, eps))
+        wanted, known = _normalized(x, _others(x), eps), _known_normalized(x, eps)
+        if not same(out, wanted) and cause(out, [one[:2] for one in known]) is None:
+            _judge_channels(out, x, eps, what)
+        judge(out, wanted, what, known)
     x = torch.randn(6, 3, 5, 5) + 10_000
     wanted = _normalized(x.double(), _others(x), 0.01)
     out = call(attempt, x, 0.01)
@@ -50,6 +53,39 @@ def any_shape(attempt):
         "It is right for 64-bit numbers near 0, and wrong for 32-bit numbers around 10,000, where "
         "two large squares leave few digits to their difference: subtract the mean *before* you "
         "square.",
+    )
+
+
+def _judge_channels(out, x, eps, what):
+    """What the values of a channel have in common, where no known mistake fits."""
+    over = _others(x)
+    mean, var = x.mean(over, keepdim=True), x.var(over, unbiased=False, keepdim=True)
+    scale = ((x - mean) * out).mean(over, keepdim=True) / var
+    offset = out.mean(over, keepdim=True) - scale * mean
+    start = f"Expected something else for {what}"
+    expect(
+        same(scale * x + offset, out),
+        f"{start}: the values of one channel were not all shifted and scaled alike, as one mean "
+        "and one variance for the whole channel do it.",
+        1,
+    )
+    centred = same(out.mean(over), torch.zeros(x.shape[1]))
+    scaled = same(scale, 1 / torch.sqrt(var + eps))
+    expect(
+        not centred,
+        f"{start}: every channel has mean 0, as it should, but was divided by another number than "
+        "the root of its variance plus ε.",
+        3,
+    )
+    expect(
+        not scaled,
+        f"{start}: every channel was divided by the right number, but its mean is not 0.",
+        3,
+    )
+    raise Mistake(
+        f"{start}: every channel was shifted and scaled, but its mean is not 0, and it was divided "
+        "by another number than the root of its variance plus ε.",
+        3,
     )
 
 
@@ -295,9 +331,21 @@ def equal_values(attempt):
         )
         got = number(attempt[name], f'"{name}"')
         reasons = [why for value, why in known[name] if abs(got - value) < 5e-3]
-        why = " or ".join(reasons) or "go through the formula of this mode, from left to right"
         if abs(got - truth[name]) >= 5e-3:
-            raise Mistake(f'"{name}" is not {got:.4g}: {why}.', hint, named=bool(reasons))
+            why = " or ".join(reasons) or _what_it_means(name, got)
+            raise Mistake(f'"{name}" is not {got:.4g}: {why}.', hint)
+
+
+def _what_it_means(name, got):
+    """A number that no known mistake gives, read back through the formula."""
+    if name == "running mean":
+        if not 1 <= got <= 7:
+            return "it lies between the old mean, 1, and the batch's, 7"
+        return f"that is {(got - 1) / 6:.3g} of the way from 1 to 7, and momentum 0.1 takes a tenth"
+    start = f"γ times a normalized value, plus β, gives that for one of {got / 2 - 0.25:.4g}"
+    if name == "training":
+        return f"{start}, and what equals the batch's mean becomes 0"
+    return f"{start}, and here it is how many running deviations 7 lies above the running mean"
 
 
 def _sevens():
@@ -335,6 +383,11 @@ def memory(attempt):
         reached[needed] = layer.running_mean.item()
     upside_down = math.log(0.9) / math.log(0.01)
     expect(abs(guess - upside_down) > 1e-4, "The quotient of the logarithms is upside down.", 2)
+    expect(
+        abs(guess - math.log(100)) > 0.01,
+        "That is the logarithm of 100, which is still to be divided by that of 1 / 0.9.",
+        2,
+    )
     mean_itself = 2.9 < guess < 3
     expect(not mean_itself, "That is a running mean; asked is after how many batches it is near 3.")
     between = "batches are whole, and after the smaller whole number too much is missing: round up"
@@ -348,6 +401,7 @@ def memory(attempt):
     known = [
         (1, "one batch brings a tenth of the way; that would be a momentum of 1"),
         (2, "that would be with the momentum weighting the *old* value; PyTorch's weights the new"),
+        (4, "that is near the logarithm of 100, which is still to be divided by that of 1 / 0.9"),
         (5, "that is near the logarithm of 100, which is still to be divided by that of 1 / 0.9"),
         (7, "that is where about half of the way is done"),
         (10, "ten steps of a tenth would do if they added up, but each is a tenth of what is left"),
@@ -382,8 +436,11 @@ def memory(attempt):
     at = f"After {guess:.4g} batch{'es' * (guess != 1)} the running mean is "
     at += f"{reached[guess]:.4g}, not yet 2.97" if guess < needed else "closer than asked"
     if guess != needed:
-        each = "each batch brings it a tenth of the remaining way"
-        raise Mistake(f"{at}: {why or each}.", 2, named=why is not None)
+        early = (
+            f"too early, since {0.9 ** min(guess, 1e4):.3g} of the way, 0.9 ** k, is still missing"
+        )
+        late = "too late, since 0.9 ** k was below 0.01 before"
+        raise Mistake(f"{at}: {why or (early if guess < needed else late)}.", 2)
     return (
         f"`nn.BatchNorm2d` stands at {reached[43]:.4f} after 43 batches and {reached[44]:.4f} "
         "after 44; with TensorFlow's default momentum it would take 459."
@@ -501,6 +558,12 @@ def _kind(one):
 def _judge_passes(watch, epochs, start):
     kinds = [one["kind"] for one in watch.passes]
     updates = [one for one in watch.passes if one["kind"] == "batch"]
+    every = {one["what"] for one in updates} == set(range(len(watch.batches)))
+    expect(
+        "unknown" not in kinds or (every and "validation" in kinds),
+        "The network was given something else than the batches and the images: each batch goes "
+        "through as it is, and the validation images without others.",
+    )
     expect(updates, "No training batch went through the network.", 2)
     expect(
         not any(one["copied"] for one in updates),
@@ -653,12 +716,23 @@ def _judge_errors(got, watch, labels, epochs):
         (wanted[-1:] * epochs, "every epoch got the error of the last one"),
         (wanted[:1] * epochs, "every epoch got the error of the first one"),
         (wanted[::-1], "the last epoch comes first"),
+        ([sum(wanted) / epochs] * epochs, "every epoch got the mean over the epochs"),
+        (
+            [sum(wanted[: i + 1]) / (i + 1) for i in range(epochs)],
+            "each is the mean of all errors so far",
+        ),
+        ([sum(wanted[: i + 1]) for i in range(epochs)], "each is the sum of all errors so far"),
     ]
     words = [why for others, why in known if all_near(others)]
     if len(words) > 1:
         return  # by chance these mistakes look alike here; another draw will tell
     if words:
         raise Mistake(f"The modes are right, but the errors are not: {words[0]}.")
+    expect(
+        all(0 <= error <= 1 for error in errors),
+        "The modes are right, but the errors are not: the share of the images that it got wrong "
+        "lies between 0 and 1.",
+    )
     i = next(i for i, (a, b) in enumerate(pairs) if abs(a - b) >= 1e-4)
     fallback(wanted[i], errors[i], f"the validation error of epoch {i + 1}")
 
@@ -752,6 +826,8 @@ def _judge_parts(folded, bn, conv, start):
     weight = conv.weight * scale[:, None, None]
     bias = conv.weight[:, :, 0, 0] @ (bn.bias - bn.running_mean * scale)
     bias = bias if conv.bias is None else bias + conv.bias
+    made = folded.weight.detach().double()
+    factors = (made * conv.weight).sum(0) / conv.weight.square().sum(0)  # of each input channel
     weight_is, bias_is = same(folded.weight.detach(), weight), same(folded.bias.detach(), bias)
     expect(
         not weight_is,
@@ -759,6 +835,15 @@ def _judge_parts(folded, bn, conv, start):
         "matrix, times the vector t, plus the old bias if there is one.",
         3,
     )
+    if not weight_is and same(conv.weight * factors, made):
+        eps = (bn.weight / factors.flatten()).square() - bn.running_var
+        constant = (eps - eps.mean()).abs().max() < 1e-3 * eps.mean()
+        expect(not constant, f"{start} another number than `bn.eps` stands for ε.", 1)
+        raise Mistake(
+            f"{start} the old weight was multiplied along axis 1, as it should be, but by other "
+            "factors than γ / √(σ² + ε).",
+            1,
+        )
     expect(
         not bias_is,
         f"{start} the new bias is right, and the new weight is not: s multiplies the old weight "
@@ -786,7 +871,12 @@ def _known_folds(x, bn, conv):
         return run(s=s, t=bn.bias - bn.running_mean * s)
 
     known = [
-        (with_scale(bn.weight / bn.running_var.sqrt()), "ε is missing", 1),
+        (with_scale(bn.weight / bn.running_var.sqrt()), "ε is not added under the root", 1),
+        (
+            with_scale(bn.weight / bn.running_var.sqrt() + bn.eps),
+            "ε is not added under the root",
+            1,
+        ),
         *(
             (
                 with_scale(bn.weight / torch.sqrt(bn.running_var + eps)),
@@ -806,8 +896,8 @@ def _known_folds(x, bn, conv):
             1,
         ),
         (with_scale(bn.weight * root), "it was multiplied by the standard deviation", 1),
-        (with_scale(1 / scale), "s is upside down: that undoes the batch norm", 1),
-        (run(s=1 / scale), "s is upside down in the weight: that undoes the batch norm", 1),
+        (with_scale(1 / scale), "it was multiplied by the standard deviation", 1),
+        (run(s=1 / scale), "it was multiplied by the standard deviation", 1),
         (with_scale(1 / root), "γ is missing", 1),
         (with_scale(scale.abs()), "γ can be negative, and must stay so", 1),
         (run(t=bn.bias), "the running mean was not subtracted", 1),
@@ -967,8 +1057,8 @@ QUIZ = [
             (
                 "Batch norm helps because it removes internal covariate shift, so that no layer "
                 "aims at a moving target.",
-                "At its best rate the shaken plain-8, with the largest shift, ended below the "
-                "undisturbed network without batch norm.",
+                "Each at its best rate, the shaken plain-8 ended with a lower loss than the "
+                "undisturbed one without batch norm, though its shift was the larger one.",
             ),
             (
                 "Without batch norm a network as small as plain-8 learns at no learning rate.",

@@ -443,6 +443,9 @@ BANKS = {
             (bn1_twice, "`bn1` ran twice"),
             (relu_first, "came in, on both paths"),
             (runs_twice, "is another afterwards"),
+            (lambda b, x: bottleneck(b, x, torch.sigmoid), "another function than a ReLU"),
+            (lambda b, x: bottleneck(b, x).float(), "in another type than they came in"),
+            (lambda b, x: bottleneck(b, x, add=lambda f, s: f + s / 2), "was halved"),
             (
                 lambda b, x: bottleneck(b, x, add=lambda f, s: torch.cat([f, s], 1)),
                 "twice the channels",
@@ -516,7 +519,9 @@ BANKS = {
             (lambda x, c, s: 2 * padded(x, c, s), "twice what it should be"),
             (lambda x, c, s: padded(x, c, 2), "that of another stride"),
             (lambda x, c, s: padded(x[::s], c, s), "number of images has changed"),
-            (lambda x, c, s: 5 * padded(x, c, s), "where the gap is largest"),
+            (lambda x, c, s: 5 * padded(x, c, s), "no pixels of x"),
+            (lambda x, c, s: padded(x.flip(3), c, s), "but not the right ones"),
+            (lambda x, c, s: padded(x, c, s).flip(1), "but in another order"),
             (lambda x, c, s: padded(x, 2 * x.shape[1], s), "as many channels were added"),
             (lambda x, c, s: padded(x.relu(), c, s), "the negative numbers are gone"),
             (

@@ -312,6 +312,12 @@ def on_the_last_batch(network, batches, images, labels, epochs):
     return loop()(network, batches, *batches[-1], epochs)
 
 
+def together(network, batches, images, labels, epochs):
+    """The validation images go through together with the last batch."""
+    more = torch.cat([images, batches[-1][0]]), torch.cat([labels, batches[-1][1]])
+    return loop()(network, batches, *more, epochs)
+
+
 def once_at_the_end(network, batches, images, labels, epochs):
     error = loop()(network, batches * epochs, images, labels, 1)
     return error * epochs
@@ -547,11 +553,13 @@ BANKS = {
             (one_pass, "*before* you square"),
             (lambda x, eps: normal(x, eps, over=[1]), "the axis that is *kept*"),
             (flattened, "mixes the channels"),
-            (lambda x, eps: (x - 1) / 2, "where the gap is largest"),
+            (lambda x, eps: (x - 1) / 2, "shifted and scaled, but its mean"),
+            (lambda x, eps: normal(x, eps**0.5), "but was divided by another number"),
+            (lambda x, eps: normal(x, eps).abs(), "shifted and scaled alike"),
             (lambda x, eps: normal(x, eps**2), "ε was squared"),
             (
                 lambda x, eps: normal(x, eps) + 2 * x.mean(others(x), keepdim=True),
-                "where the gap is largest",
+                "by the right number, but",
             ),
             (lambda x, eps: None, "end with `return`"),
         ],
@@ -590,7 +598,10 @@ BANKS = {
             (numbers(training=2), "that is γ alone"),
             (numbers(mean=1.06), "a momentum of 0.01"),
             (numbers(mean=1.7), "the old value counts 0.9, not 1"),
-            (numbers(evaluation=100), "from left to right"),
+            (numbers(evaluation=100), "for one of 49.75"),
+            (numbers(training=3.5), "for one of 1.5"),
+            (numbers(mean=3.1), "0.35 of the way"),
+            (numbers(mean=-2), "it lies between"),
             (numbers(evaluation=2.5), "γ was left out"),
             (numbers(evaluation=5.1667), "the running mean was not subtracted"),
             (numbers(evaluation=5), "multiplies the normalized value alone"),
@@ -624,7 +635,9 @@ BANKS = {
             (29, "within 5 %"),
             (66, "within 0.1 %"),
             (1, "a momentum of 1"),
-            (30, "each batch brings it"),
+            (30, "too early"),
+            (90, "too late"),
+            (4.605, "the logarithm of 100"),
             (-1, "at least 1"),
             ("a few", "Expected a number"),
         ],
@@ -665,7 +678,9 @@ BANKS = {
             (loop("epoch", give=lambda errors: errors[-1:]), "their number is another"),
             (loop("epoch", give=lambda errors: [1 - e for e in errors]), "accuracies"),
             (loop("epoch", give=lambda errors: [100 * e for e in errors]), "per cent"),
-            (loop("epoch", give=lambda errors: [2 + e for e in errors]), "of epoch 1, got"),
+            (loop("epoch", give=lambda errors: [2 + e for e in errors]), "lies between 0 and 1"),
+            (loop("epoch", give=lambda errors: [e / 3 + 0.01 for e in errors]), "of epoch 1, got"),
+            (together, "something else than the batches"),
             (loop("epoch", give=lambda errors: None), "end with `return`"),
             (loop("epoch", steps=False), "no update was made"),
             (one_epoch, "in fewer epochs than asked"),
@@ -688,7 +703,10 @@ BANKS = {
             (shift_not_through, "must go *through* the weight"),
             (shift_kept, "must go *through* the weight"),
             (adds_no_bias, "cannot be used"),
-            (lambda bn, c: folded(bn, c, scale=root(bn) / bn.weight), "s is upside down"),
+            (
+                lambda bn, c: folded(bn, c, scale=root(bn) / bn.weight),
+                "multiplied by the standard deviation",
+            ),
             (usual_eps, "and not always the same number"),
             (plus_mean, "the mean was added"),
             (lambda bn, c: folded(bn, c, bias=old_scaled(bn, c)), "comes *before* it is added"),
@@ -703,7 +721,10 @@ BANKS = {
             (lambda bn, c: unscaled(bn, c), "the weight was not scaled"),
             (without_own_bias, "own bias was dropped"),
             (through_new_weight, "scaled a second time"),
-            (lambda bn, c: folded(bn, c, scale=bn.weight / bn.running_var.sqrt()), "ε is missing"),
+            (
+                lambda bn, c: folded(bn, c, scale=bn.weight / bn.running_var.sqrt()),
+                "not added under the root",
+            ),
             (
                 lambda bn, c: folded(bn, c, scale=bn.weight / (bn.running_var.sqrt() + bn.eps)),
                 "inside the root",
@@ -725,6 +746,14 @@ BANKS = {
                 "left out, and the old bias too",
             ),
             (no_bias, "has no bias"),
+            (
+                lambda bn, c: folded(bn, c, scale=bn.weight / (bn.running_var + 0.1).sqrt()),
+                "another number than `bn.eps`",
+            ),
+            (
+                lambda bn, c: folded(bn, c, scale=bn.weight**2 / root(bn)),
+                "but by other factors",
+            ),
             (with_bias(lambda w, t, b: t.sum() + b), "the numbers in t were summed up"),
             (with_bias(lambda w, t, b: w.sum(1) + b), "the weights were summed up without t"),
             (with_bias(lambda w, t, b: w[:, 0] * t.mean() + b), "the new weight is right, and"),
