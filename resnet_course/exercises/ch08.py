@@ -19,6 +19,7 @@ from resnet_course.teaching.check import (
     expect,
     fallback,
     judge,
+    proportion,
     same,
     show,
     tensor,
@@ -164,6 +165,10 @@ def _preparations(pixels, mean, std):
         ((small - small.mean()) / std, "the picture's own mean was subtracted, not `mean`", 2),
         ((small - small.mean((1, 2), keepdim=True)) / std, "the picture's own mean was subtracted, "
          "not `mean`", 2),
+        ((small - mean) / small.std((1, 2), keepdim=True), "it was divided by the picture's own "
+         "std, not by `std`", 2),
+        (done(small.mean(0, keepdim=True).expand(3, -1, -1)), "the picture has lost its colours",
+         1),
         ((small - mean) / small.std(), "it was divided by the picture's own std, not by `std`", 2),
         ((small - flat) / std, "one mean for each channel was subtracted; `mean` is a picture, and "
          "has one for every place", 2),
@@ -225,7 +230,16 @@ def class_map(attempt):
         while not wanted.min() < -0.05 < 0.05 < wanted.max() or _likeliest(maps, weight) == kind:
             maps, weight, wanted = _maps(channels, height, width, classes, kind)
         got = _class_map(attempt, maps, weight, kind)
-        judge(got, wanted, "the map", _known_maps(wanted, maps, weight, kind), 2, 1e-5)
+        known = _known_maps(wanted, maps, weight, kind)
+        judge(got, wanted, "the map", _factor(got, wanted, known, 1e-5), 2, 1e-5)
+
+
+def _factor(got, wanted, known, tolerance):
+    """One more known mistake, if it is none of them: right up to a factor."""
+    words = proportion(got, wanted, tolerance)
+    if words is None or any(same(got, value, tolerance) for value, *_ in known):
+        return known
+    return [*known, (got, words)]
 
 
 def _maps(channels, height, width, classes, kind):
@@ -310,6 +324,9 @@ def _known_maps(wanted, maps, weight, kind):
         (weighed(row / row.sum()), "the weights were divided by their sum", 2),
         (weighed(row, (maps - mean).relu()), "the maps were changed before they were weighed: "
          "their means were subtracted, and negative values set to 0", 2),
+        (wanted + row.sum(), "the sum of the weights was added to every place", 2),
+        (torch.einsum("chw,kc->khw", maps, weight).max(0).values, "at every place the largest of "
+         "all classes' maps was taken", 2),
         (weighed(weight.mean(0)), "all classes' weights were used", 2),
         (weighed(weight.sum(0)), "all classes' weights were used", 2),
         (weighed(row - weight.mean(0)), "the mean weights of all classes were subtracted", 2),
@@ -355,6 +372,7 @@ def train_head_only(attempt):
 def _judge_untouched(before, network, head, came):
     replaced = "The head was replaced by another one; it is trained as it is, with its dropout."
     expect(network.fc is head and isinstance(head[0], nn.Dropout), replaced)
+    expect(head[0].p == 0.5, "The head's dropout has another probability now.")
     old, new = before.state_dict(), network.state_dict()
     expect(old.keys() == new.keys(), "The function gave the network other layers.")
     moved = [name for name in old if not torch.equal(old[name], new[name])]
@@ -439,8 +457,8 @@ def _judge_modes(network, came):
         which = "batch norm" if len(awake) == len(norms) else f"the batch norm `{awake[0]}`"
         expect(
             moved,
-            f"{came}, {which} is in training mode: with its momentum of 0 the running mean stands "
-            "still, but it counts batches on, and each picture's features depend on its batch.",
+            f"{came}, {which} is in training mode: its running mean stands still now, but "
+            "each picture's features depend on the batch it comes in.",
             2,
         )
         some = (
@@ -524,7 +542,7 @@ def _judge_stem(attempt, old):
         if fresh and not torch.equal(first, second):
             raise Mistake(f"With {kind} the {what} is a new one, another one at every call: it has "
                           "to be made from the old one's.", 2)  # fmt: skip
-    known = _known_stems(old, grey)
+    known = _factor(got, wanted, _known_stems(old, grey), 1e-5)
     judge(got, wanted, f"the output with {kind}", known, 2, 1e-5)
 
 
@@ -580,6 +598,11 @@ def _known_stems(old, grey):
          "here the kernels count equally"),
         (out(weight.amax(1, keepdim=True)), "at every place the largest of the three was taken; "
          "they add up"),
+        (out(weight.amin(1, keepdim=True)), "at every place the smallest of the three was taken; "
+         "they add up"),
+        (out(weight.median(1, keepdim=True).values), "at every place the middle one of the three "
+         "was taken; they add up"),
+        (out(weight.abs().mean(1, keepdim=True)), "the kernels lost their signs"),
         (out(weight.abs().sum(1, keepdim=True)), "the kernels lost their signs"),
         (out(weight.prod(1, keepdim=True)), "the three kernels were multiplied; they add up"),
         (out(weight.square().sum(1, keepdim=True).sqrt()), "the root of the squares was taken; the "
@@ -695,6 +718,8 @@ def _judge_loading(attempt, what, network, state, misfits):
     as_before(kept, state, 2, strict=False)
     after = network.state_dict()
     expect(after.keys() == before.keys(), "The network has other names now than before.", 1)
+    kinds = [name for name in before if after[name].dtype != before[name].dtype]
+    expect(not kinds, "The network's numbers have another dtype now than before.", 1)
     source = {name.removeprefix("module."): value for name, value in state.items()}
     fits = [name for name in source if name in before and name not in misfits]
     left = [name for name in fits if not torch.equal(after[name], source[name])]

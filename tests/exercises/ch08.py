@@ -204,6 +204,18 @@ def weights_changed(network):
     nn.init.zeros_(network.fc[1].bias)
 
 
+def no_dropout(network):
+    frozen(network)
+    network.fc[0].p = 0.0
+
+
+def no_statistics(network):
+    only_gradients(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+
+
 def stem_forgotten(network):
     only_gradients(network)
     for layers in (network.layer1, network.layer2, network.layer3):
@@ -576,13 +588,14 @@ BANKS = {
             (lambda m, w, k: weighed(m, w.softmax(1), k), "softmax changes the weights"),
             (lambda m, w, k: weighed(m, w, k) - weighed(m, w, k).mean(), "mean was subtracted"),
             (lambda m, w, k: weighed(m, w, k) + 1, "of the map, where the gap"),
+            (lambda m, w, k: -weighed(m, w, k), "every value has the other sign"),
         ],
     ),
     "train_head_only": Bank(
         right=[frozen, frozen_norms, frozen_children, frozen_and_returned],
         wrong=[
-            (only_gradients, "statistics move with every batch"),
-            (only_gradients_any_mode, "statistics move with every batch"),
+            (only_gradients, ", batch norm is in training mode: its running statistics"),
+            (only_gradients_any_mode, ", batch norm is in training mode: its running statistics"),
             (all_in_evaluation, "does nothing while the head learns"),
             (only_modes, "evaluation mode does not stop learning"),
             (lambda n: n.train() and None, "nothing has changed in it"),
@@ -593,10 +606,12 @@ BANKS = {
             (first_layer_learns, "Of the body, `conv1.weight`"),
             (shifts_learn, "The β of batch norm"),
             (outermost_norm, "the batch norm `layer1.0.bn1` is"),
-            (no_momentum, "the running mean stands still"),
+            (no_momentum, "its running mean stands still"),
             (statistics_forgotten, "itself changed the running statistics"),
             (statistics_reset, "itself changed the running statistics"),
             (weights_changed, "itself changed weights"),
+            (no_dropout, "has another probability"),
+            (no_statistics, "its running mean stands still"),
             (stem_forgotten, "the batch norm `bn1` is"),
             (only_a_copy, "nothing has changed in it"),
             (head_replaced, "The head was replaced"),
@@ -611,7 +626,8 @@ BANKS = {
             (lambda c: stem(c, 3 * c.weight[:, 1:2]), "stands for all three"),
             (by_brightness, "the weights of brightness"),
             (lambda c: stem(c), "the kernel is a new one"),
-            (lambda c: stem(c, 0.4 * c.weight.sum(1, keepdim=True)), "where the gap is largest"),
+            (lambda c: stem(c, 0.4 * c.weight.sum(1, keepdim=True)), "too small by one"),
+            (lambda c: stem(c, c.weight.square().sum(1, keepdim=True)), "where the gap is largest"),
             (lambda c: stem(c, 0 * c.weight[:, :1]), "0 everywhere"),
             (lambda c: stem(c, c.weight.sum(1, keepdim=True), bias=False), "the bias is missing"),
             (
@@ -649,6 +665,7 @@ BANKS = {
             (counters_forgotten, "without dimensions"),
             (names_alone, "not into a copy"),
             (lambda n, s: [], "copy what fits"),
+            (lambda n, s: (load(n, s), n.half())[0], "another dtype"),
             (everywhere, "in the *middle* of its name"),
             (letters, "`lstrip` takes off letters"),
             (cut_always, "no entry was found"),
