@@ -122,6 +122,16 @@ SIZES = ["conv1", "maxpool", "layer1", "layer2", "layer3", "layer4"]
 def predict_sizes(attempt):
     """Side of the map after conv1, maxpool and each stage, for an input of 97 x 97."""
     got = row(attempt, 6, "the sides", names=[f"the side after {name}" for name in SIZES])
+    right = [49, 25, 25, 13, 7, 4]
+    whole = {
+        (97, *right[:-1]): "the first number is the image's own side, and all others stand one "
+        "place too late; begin with the map after the first convolution",
+        tuple(right[::-1]): "the six sides are in the opposite order; begin at the image",
+        (64, 64, 64, 128, 256, 512): "those are the channels of the maps; their sides are asked "
+        "for",
+    }
+    reason = whole.get(tuple(got))
+    expect(reason is None, f"Not the six sides in their order: {reason}.", 2)
     before = 97
     for name, side in zip(SIZES, got, strict=True):
         wanted = before if name == "layer1" else -(-before // 2)
@@ -140,6 +150,10 @@ def _why_size(name, side, before):
     """(reason, does it name the mistake?)"""
     if side % 1:
         return "a side is a whole number of pixels", True
+    if name == "layer4" and side == 1:
+        return "the mean, which leaves one pixel, comes after the last stage", True
+    if side == -(-before // 2) + 1 and name != "layer1":
+        return f"one too many: from {before}, stride 2 leaves half, rounded up, and no more", True
     if name == "layer1":
         keeps = "the first stage comes right after the max pooling and keeps the size"
         return keeps, True
@@ -176,19 +190,19 @@ def deepest_that_fits(attempt, costs):
     """(costs, batch, bytes, multiply-adds) -> the deepest network that fits both budgets."""
     expect(callable(attempt), f"Expected a function, got {show(attempt)}.")
     asked = _telling_budgets()
-    got = [_chosen(attempt, *question) for question in asked]
+    empty = []
+    got = [_chosen(attempt, *question, empty=empty) for question in asked]
     expect(
-        any(depth is not None for depth in got),
-        "The function returned None, or found that nothing fits, for every table: does it end "
-        "with `return`?",
+        empty or any(depth is not None for depth in got),
+        "The function returned None for every table: does it end with `return`?",
     )
     wanted = [CHOICES["right"](*question) for question in asked]
     if got != wanted:
         _explain_choice(asked, got, wanted)
     (many, few) = (CHOICES["right"](costs, batch, 3e9, 5e9) for batch in (32, 16))
     return (
-        f"{len(asked)} random tables and budgets. For 3 GB and 5 G it is ResNet-{many} with 32 "
-        f"images, and ResNet-{few} with 16: the batch, too, belongs to the budget."
+        f"at least {QUESTIONS} random tables and budgets. For 3 GB and 5 G it is ResNet-{many} "
+        f"with 32 images, and ResNet-{few} with 16: the batch, too, belongs to the budget."
     )
 
 
@@ -206,8 +220,11 @@ MEMORY = {  # of parameters, kept bytes and batch: the right one, and what is of
     "weights times the batch": lambda p, k, n: n * 12 * p + k,
     "bytes twice": lambda p, k, n: 12 * p + 4 * n * k,
     "kept three times": lambda p, k, n: 12 * p + 3 * n * k,
+    "two of three times the batch": lambda p, k, n: 4 * p + n * (8 * p + k),
+    "batch of 32": lambda p, k, n: 12 * p + 32 * k,
     "no memory": lambda p, k, n: 0,
 }
+QUESTIONS = 40
 GRID = 1_953_125  # 10⁹/2⁹: in GB, GiB or MB a multiple of it is exact, and so is an exact fit
 
 
@@ -230,23 +247,30 @@ def _random_budget(memory_of, exact):
 def _telling_budgets():
     """Questions to which every way of choosing in `CHOICES` answers differently."""
     questions, answers = [], dict.fromkeys(CHOICES, ())
-    while len(questions) < 40 or len(set(answers.values())) < len(answers):
+    while len(questions) < QUESTIONS or len(set(answers.values())) < len(answers):
         memory_of = random.choice(list(MEMORY.values()))
-        question = _random_budget(memory_of, exact=random.random() < 0.3)
+        exact = random.random() < 0.3
+        if exact and random.random() < 0.5:
+            memory_of = MEMORY["right"]
+        question = _random_budget(memory_of, exact)
         if CHOICES["right"](*question) is not None:
             questions.append(question)
             answers = {name: (*answers[name], CHOICES[name](*question)) for name in answers}
     return questions
 
 
-def _chosen(attempt, costs, *budget):
-    """The depth that the attempt chooses, or None when it finds that nothing fits."""
+def _chosen(attempt, costs, *budget, empty):
+    """The depth that the attempt chooses, or None when it finds that nothing fits.
+
+    `empty` gets an entry where it asked for the largest of nothing.
+    """
     kept = copied(costs)
     try:
         got = attempt(costs, *budget)
     except ValueError as error:
         if "empty" not in str(error):  # max() of nothing
             raise
+        empty.append(error)
         got = None
     expect(
         list(kept.items()) == list(costs.items()),
@@ -255,12 +279,25 @@ def _chosen(attempt, costs, *budget):
     )
     if got is None:
         return None
+    several = isinstance(got, list | tuple | set | dict | torch.Tensor) and len(_parts(got)) != 1
+    expect(
+        not (isinstance(got, tuple | list) and tuple(got) in costs.values()),
+        "Expected a depth, got a row of the table: return its key.",
+    )
+    expect(
+        not isinstance(got, list | set | dict) and not several,
+        "Expected one depth, got a collection: only the deepest network that fits is asked for.",
+    )
     depth = number(got, "the depth")
     expect(
         depth in costs,
         "Expected one of the depths of the table, its keys, and got another number.",
     )
     return int(depth)
+
+
+def _parts(got):
+    return got.flatten() if isinstance(got, torch.Tensor) else got
 
 
 def _choose(memory_of, limit_of=lambda limit, batch: limit, fits=all, pick=max, below=None):
@@ -291,7 +328,53 @@ def _until_one_fails(costs, batch, memory, limit):
     return best
 
 
+def _halving(costs, batch, memory, limit):
+    """Binary search, as if costs grew with the depth."""
+    depths = sorted(costs)
+    low, high = 0, len(depths) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        depth = depths[middle]
+        if CHOICES["right"]({depth: costs[depth]}, batch, memory, limit) is None:
+            high = middle - 1
+        else:
+            low = middle
+    return depths[low]
+
+
+def _one_by_one(costs, batch, memory, limit):
+    """Parameters and what is kept each alone against the memory."""
+    good = [
+        depth
+        for depth, (parameters, cost, kept) in costs.items()
+        if 12 * parameters <= memory and batch * kept <= memory and cost <= limit
+    ]
+    return max(good, default=None)
+
+
+def _columns_exchanged(costs, batch, memory, limit):
+    turned = {depth: (p, kept, cost) for depth, (p, cost, kept) in costs.items()}
+    return CHOICES["right"](turned, batch, memory, limit)
+
+
+def _partly_strict(memory_strict):
+    """Refuses an exact fit of one of the two budgets."""
+
+    def choose(costs, batch, memory, limit):
+        good = [
+            depth
+            for depth, (parameters, cost, kept) in costs.items()
+            if 12 * parameters + batch * kept <= memory - memory_strict
+            and cost <= limit - (not memory_strict)
+        ]
+        return max(good, default=None)
+
+    return choose
+
+
 LIMITS = {
+    "limit times the batch": lambda limit, batch: limit * batch,
+    "operations": lambda limit, batch: limit / 2,
     "limit of a batch": lambda limit, batch: limit / batch,
     "no limit": lambda limit, batch: math.inf,
 }
@@ -308,6 +391,14 @@ CHOICES = {
     "first of all": lambda costs, *_: next(iter(costs)),
     "last of all": lambda costs, *_: list(costs)[-1],
     "strictly": _choose(MEMORY["right"], below=lambda need, budget: need < budget),
+    "memory strictly": _partly_strict(memory_strict=True),
+    "limit strictly": _partly_strict(memory_strict=False),
+    "as text": _choose(MEMORY["right"], pick=lambda good: max(good, key=str)),
+    "halving": _halving,
+    "one by one": _one_by_one,
+    "columns exchanged": _columns_exchanged,
+    "nothing": lambda *_: None,
+    "the example's budgets": lambda costs, batch, *_: CHOICES["right"](costs, batch, 3e9, 5e9),
     "until one fails": _until_one_fails,
 }
 WHY = {
@@ -323,6 +414,19 @@ WHY = {
     "weights times the batch": "the batch multiplies what each image keeps, not the weights",
     "bytes twice": "what is kept is in bytes already",
     "kept three times": "gradient and momentum belong to the parameters; a map is kept once",
+    "two of three times the batch": "gradients and momentum are there once, not once per image",
+    "batch of 32": "the batch is the argument, not always 32 images",
+    "the example's budgets": "the budgets are the arguments, not always 3 GB and 5 G",
+    "limit times the batch": "the limit of multiply-adds is for one image, not for each of a batch",
+    "operations": "the table and the limit are both in multiply-adds; nothing is to be doubled",
+    "memory strictly": "what needs exactly the *memory* budget still fits",
+    "limit strictly": "what needs exactly the limit of multiply-adds still fits",
+    "as text": "depths were compared as texts, where 56 comes after 110",
+    "halving": "a search by halving needs costs that grow with the depth, and a deeper network may "
+    "be the cheaper one",
+    "one by one": "parameters and what is kept share one memory: their sum must fit",
+    "columns exchanged": "a row is (parameters, multiply-adds, kept bytes); the last two were "
+    "exchanged",
     "limit of a batch": "the limit of multiply-adds is for one image, whatever the batch",
     "no limit": "the limit of multiply-adds was not asked",
     "no memory": "the memory was not asked",
@@ -350,6 +454,10 @@ def _explain_choice(asked, got, wanted):
     for choose, why in ways.values():
         if [choose(*question) for question in asked] == got:
             raise Mistake(f"Not always the deepest that fits: {why}.", 2)
+    expect(
+        any(depth is not None for depth in got),
+        "The function finds nothing that fits, for every table, and one network always fits.",
+    )
     i = next(i for i, depth in enumerate(got) if depth != wanted[i])
     table, batch, memory, limit = asked[i]
     what = f"{batch} images, {memory:,} bytes and {limit:,} multiply-adds"
@@ -398,8 +506,24 @@ def mended_stage(attempt):
 
 def _judge_stage(stage, block, arguments, what):
     in_channels, _, num_blocks, stride = arguments
-    blocks, sides = [m for m in stage.modules() if isinstance(m, block)], []
-    handles = [m.register_forward_hook(lambda m, x, y: sides.append(y.shape[-1])) for m in blocks]
+    blocks, sides, entered, widths = (
+        [m for m in stage.modules() if isinstance(m, block)],
+        [],
+        [],
+        [],
+    )
+    expect(
+        blocks,
+        f"For {what}, no {block.__name__} is inside: the kind of block is the argument `block`.",
+        2,
+    )
+
+    def note(_, x, y):
+        entered.append(x[0].shape[-1])
+        sides.append(y.shape[-1])
+        widths.append(y.shape[1])
+
+    handles = [m.register_forward_hook(note) for m in blocks]
     x = torch.randn(2, in_channels, 32, 32)
     try:
         y = stage.train()(x)
@@ -415,8 +539,8 @@ def _judge_stage(stage, block, arguments, what):
         handle.remove()
     expect(
         len(sides) != num_blocks or len(blocks) == num_blocks,
-        f"For {what}, {len(sides)} blocks run but only {len(blocks)} have weights of their own: a "
-        "list like `[b] * 3` holds the *same* block three times.",
+        f"For {what}, {len(sides)} blocks run but only {len(blocks)} have weights of their own: "
+        "the same block stands in several places, as the *same* one does three times in `[b] * 3`.",
         1,
     )
     expect(
@@ -425,6 +549,12 @@ def _judge_stage(stage, block, arguments, what):
         2,
     )
     expect(isinstance(y, torch.Tensor), f"Expected a tensor from the stage, got {show(y)}.")
+    expect(
+        entered[0] == 32,
+        f"For {what}, the map is made smaller before the first block; `stride` belongs into that "
+        "block.",
+        2,
+    )
     side, before = math.ceil(32 / stride), [32, *sides]
     smaller = sum(a > b for a, b in zip(before, sides, strict=False))
     blocks = "one block makes" if smaller == 1 else f"{smaller} blocks make"
@@ -447,6 +577,12 @@ def _judge_stage(stage, block, arguments, what):
         "before it work on more pixels.",
         2,
     )
+    expect(
+        len(set(widths)) == 1,
+        f"For {what}, the blocks do not all put out the same number of channels; in a stage every "
+        "block has the same `channels`.",
+        2,
+    )
     _judge_weights(stage, block, arguments, what, x, y)
 
 
@@ -456,6 +592,12 @@ def _judge_weights(stage, block, arguments, what, x, y):
     names, values = list(wanted.state_dict()), list(stage.state_dict().values())
     sizes = [v.shape for v in wanted.state_dict().values()]
     out = channels * block.expansion
+    expect(
+        y.shape[1] != out * block.expansion or block.expansion == 1,
+        f"For {what}, {y.shape[1]} channels come out instead of {out}: a block multiplies "
+        "`channels` by its expansion itself, and here that was done twice.",
+        2,
+    )
     expect(y.shape[1] == out, f"Expected {out} channels for {what}, got {y.shape[1]}.", 2)
     expect(
         sizes == [v.shape for v in values],
@@ -480,12 +622,9 @@ def _judge_weights(stage, block, arguments, what, x, y):
         with torch.no_grad():
             same = close(stage.train(mode)(x), wanted.train(mode)(x))
         mode = "training" if mode else "evaluation"
-        expect(
-            same,
-            f"For {what}, the outputs in {mode} mode differ from the package's with the same "
-            "weights.",
-            2,
-        )
+        if not same:
+            sentence = f"For {what}, the outputs in {mode} mode differ from the package's with the "
+            raise Mistake(f"{sentence}same weights.", 2, named=False)
 
 
 @exercise(
@@ -501,7 +640,7 @@ def renamed(attempt):
         network = resnet.cifar_resnet(depth, num_classes=classes, shortcut=shortcut)
         saved = {name: _drawn_like(value) for name, value in network.state_dict().items()}
         state = {"module." + name.replace("fc.", "linear."): v for name, v in saved.items()}
-        result = call(attempt, dict(state), hint=1)
+        result = _renamed(attempt, state, depth)
         expect(isinstance(result, dict), f"Expected a dictionary, got {show(result)}.")
         expect(
             all(isinstance(name, str) for name in result),
@@ -512,6 +651,28 @@ def renamed(attempt):
         for name in saved:
             _judge_value(name, result[name], saved)
         network.load_state_dict(result, strict=True)
+
+
+def _renamed(attempt, state, depth):
+    """The new dictionary; an error that comes with one depth only is named so."""
+    try:
+        return call(attempt, dict(state), hint=1)
+    except (ValueError, LookupError, RuntimeError) as error:
+        for other in (8, 14, 20):
+            names = resnet.cifar_resnet(other).state_dict()
+            names = {"module." + n.replace("fc.", "linear."): v for n, v in names.items()}
+            try:
+                works = other != depth and isinstance(attempt(names), dict)
+            except Exception:
+                works = False
+            expect(
+                not works,
+                "It works for one depth, and for another the code stopped "
+                f"({type(error).__name__}): make the new names from the old ones, not from a "
+                "network.",
+                1,
+            )
+        raise
 
 
 def _drawn_like(value):
@@ -530,7 +691,11 @@ def _judge_value(name, got, saved):
     if got.shape == value.shape and got.dtype == value.dtype and torch.equal(got, value):
         return
     owner = next(
-        (n for n, v in saved.items() if v.shape == got.shape and torch.equal(v, got.to(v.dtype))),
+        (
+            n
+            for n, v in saved.items()
+            if v.shape == got.shape and v.dtype == got.dtype and torch.equal(v, got)
+        ),
         None,
     )
     expect(
@@ -540,10 +705,12 @@ def _judge_value(name, got, saved):
         2,
     )
     expect(
-        owner is None,
+        got.dtype == value.dtype,
         f"All names are right, but `{name}` has another dtype than what was saved.",
         2,
     )
+    turned = value.dim() == 2 and got.shape == value.T.shape and torch.equal(got, value.T)
+    expect(not turned, f"All names are right, but the value of `{name}` was transposed.", 2)
     expect(False, f"All names are right, but the value of `{name}` is not the one saved.", 2)
 
 
@@ -574,6 +741,12 @@ def _judge_names(got, wanted):
         f"The name `{tail}` has lost its beginning, so several entries share one name.",
         1,
     )
+    bare = some(lambda n: "." not in n)
+    expect(
+        bare is None or not any("." in n for n in wanted),
+        f"The name `{bare}` has lost its dots; they part the layers of a network.",
+        2,
+    )
     short = some(lambda n: n.startswith("onv1"))
     expect(
         short is None,
@@ -586,6 +759,12 @@ def _judge_names(got, wanted):
         f"A name came out as `{stripped}`, but others are whole: `lstrip` and `strip` take away "
         "any of these *letters*, not a word; `removeprefix` takes the word.",
         2,
+    )
+    twice = some(lambda n: n.startswith("module.module."))
+    expect(
+        twice is None,
+        f"The name `{twice}` got a second `module.`; the one that is there must go.",
+        1,
     )
     prefixed = some(lambda n: n.startswith("module."))
     expect(
@@ -605,6 +784,21 @@ def _judge_names(got, wanted):
         f"The name `{dotted}` begins with a dot: the dot belongs to the prefix.",
         1,
     )
+    doubled = some(lambda n: ".." in n)
+    expect(doubled is None, f"The name `{doubled}` has two dots in a row.", 2)
+    last = some(lambda n: n.endswith((".weight", ".bias")))
+    expect(
+        last is None or set(missing) != {"fc.weight", "fc.bias"} or len(extra) != 2,
+        f"The last layer came out as `{last}`; our network calls that layer `fc`.",
+        1,
+    )
+    depths = [set(resnet.cifar_resnet(depth).state_dict()) for depth in (8, 14, 20)]
+    expect(
+        got not in depths,
+        "The names are those of a network of another depth than the one that was saved: make them "
+        "from the old names.",
+        1,
+    )
     expect(
         extra or not all("running" in name or "batches" in name for name in missing),
         f"Missing: {first}; the running statistics of batch norm are part of the network too.",
@@ -617,8 +811,8 @@ def _judge_names(got, wanted):
 @exercise(
     "6.6",
     expects="a function of in_channels and out_channels",
-    right="every pixel of the input reaches the output, with the parameters of the strided 1 × 1 "
-    "convolution; ResNet-D does it the same way (arXiv 1812.01187).",
+    right="every pixel of the input reaches the output, with as many parameters as the strided "
+    "projection has; ResNet-D does it the same way (arXiv 1812.01187).",
 )
 def whole_projection(attempt):
     """A function: (in_channels, out_channels) -> module that halves the side and skips no pixel."""
@@ -630,15 +824,38 @@ def whole_projection(attempt):
         try:
             y = module.train()(x)
         except RuntimeError as error:
-            expect(
-                "channels" not in str(error) and "running_mean" not in str(error),
-                "The parts do not fit: how many channels does each one get?",
-                2,
-            )
+            _judge_fit(module, in_channels, out_channels, str(error))
             raise
         expect(isinstance(y, torch.Tensor), f"Expected a tensor from the module, got {show(y)}.")
         expect(y.requires_grad, "The output carries no gradient: leave out `no_grad` and `detach`.")
         _judge_projection(module, in_channels, out_channels, x, y)
+
+
+def _judge_fit(module, in_channels, out_channels, error):
+    """Names the number of channels that a module expects in place of `in_channels`."""
+
+    def takes(channels):
+        try:
+            module(torch.randn(3, channels, 12, 8))
+        except RuntimeError:
+            return False
+        return True
+
+    expect(
+        not takes(out_channels),
+        "The two numbers of channels are exchanged: it takes `out_channels` in.",
+        2,
+    )
+    expect(
+        not any(takes(channels) for channels in (1, 3, 16, 32, 64, 128, 256)),
+        "It takes a fixed number of channels, whatever `in_channels` is.",
+        2,
+    )
+    expect(
+        "channels" not in error and "running_mean" not in error,
+        "The parts do not fit: how many channels does each one get?",
+        2,
+    )
 
 
 def _judge_projection(module, in_channels, out_channels, x, y):
@@ -650,8 +867,21 @@ def _judge_projection(module, in_channels, out_channels, x, y):
         (3, in_channels, 12, 8): "nothing changes the shape",
         (3, out_channels, 11, 7): "a window of 2 that moves in steps of 1 takes one pixel off",
         (3, out_channels, 1, 1): "the mean of *all* pixels leaves a single one",
-    }.get(got, "each side must be halved, and the channels must become `out_channels`")
-    expect(got == wanted, f"Expected shape {wanted}, got {got}: {reason}.", 2)
+        (3, out_channels, 6, 8): "only one of the two sides is halved",
+        (3, out_channels, 12, 4): "only one of the two sides is halved",
+        (3, out_channels, 5, 3): "that is one pixel too few",
+        (3, out_channels, 7, 5): "that is one pixel too many",
+        (3, out_channels, 24, 16): "each side is doubled, not halved",
+    }.get(got)
+    if reason is None and len(got) == 4 and got[2] == got[3]:
+        reason = "each side must become half of what it was, not one fixed number"
+    expect(
+        got == wanted or reason is None,
+        f"Expected shape {wanted}, got {got}: {reason}.",
+        2,
+    )
+    if got != wanted:
+        fallback(f"shape {wanted}", got, "the output", 2)
     weights, count = in_channels * out_channels, probe.count_parameters(module)
     known = [
         (weights, "γ and β of a batch norm are missing"),
@@ -674,12 +904,32 @@ def _judge_projection(module, in_channels, out_channels, x, y):
             "a 3 × 3 kernel reads every pixel, at nine times the weights",
         ),
         (16 * weights + 2 * out_channels, "a 4 × 4 kernel has sixteen times the weights"),
+        (
+            weights + 2 * out_channels + 4 * in_channels,
+            "the pooling has weights of its own, four for each channel; an average needs none",
+        ),
+        (
+            weights + 2 * out_channels + 9 * in_channels,
+            "the pooling has weights of its own, nine for each channel; an average needs none",
+        ),
         (weights + 2 * in_channels, "batch norm is over `in_channels`, the convolution last"),
     ]
     judge(count, weights + 2 * out_channels, "its parameters", known, 2, figures=True)
     (y * torch.randn_like(y)).sum().backward()
     grad = torch.zeros_like(x) if x.grad is None else x.grad
     _judge_pixels((grad != 0).float())
+    expect(
+        not bool((y >= 0).all()),
+        "No number of the output is negative: something after the batch norm, such as a ReLU, took "
+        "them away; the norm must come last.",
+        2,
+    )
+    alone = [y.flatten(1), y.flatten(2).flatten(0, 1)]  # an image, a channel of an image
+    expect(
+        not any(close(part.mean(1), torch.zeros(len(part)), 1e-3) for part in alone),
+        "Every image was normalized on its own; batch norm takes a channel of the whole batch.",
+        2,
+    )
     mean, std = y.mean((0, 2, 3)), y.std((0, 2, 3), unbiased=False)
     expect(
         close(mean, torch.zeros_like(mean), 1e-3) and close(std, torch.ones_like(std), 0.02),
@@ -697,6 +947,12 @@ def _judge_pixels(read):
         not ((places > 0.99).sum() == 1 and (places < 0.01).sum() == 3),
         "Only 25% of the input's pixels reach the output, one place of each 2 × 2 square: what "
         "moves in steps of two without looking around never sees the others.",
+        1,
+    )
+    expect(
+        not ((places > 0.99).sum() == 2 and (places < 0.01).sum() == 2),
+        "Only 50% of the input's pixels reach the output, two places of each 2 × 2 square: all "
+        "four must take part.",
         1,
     )
     spread = places.max() < 0.5 and 0.2 < share < 0.3

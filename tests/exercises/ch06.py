@@ -100,6 +100,33 @@ def one_too_many(block, in_channels, channels, num_blocks, stride):
     return right_stage(block, in_channels, channels, num_blocks + 1, stride)
 
 
+def always_basic(block, in_channels, channels, num_blocks, stride):
+    return right_stage(resnet.BasicBlock, in_channels, channels, num_blocks, stride)
+
+
+def expanded_twice(block, in_channels, channels, num_blocks, stride):
+    return right_stage(block, in_channels, channels * block.expansion, num_blocks, stride)
+
+
+def growing(block, in_channels, channels, num_blocks, stride):
+    blocks = []
+    for number in range(num_blocks):
+        blocks.append(block(in_channels, channels * 2**number, 1 if number else stride))
+        in_channels = channels * 2**number * block.expansion
+    return nn.Sequential(*blocks)
+
+
+def pooled_first(block, in_channels, channels, num_blocks, stride):
+    stage = right_stage(block, in_channels, channels, num_blocks, 1)
+    return nn.Sequential(nn.MaxPool2d(stride, ceil_mode=True), *stage)
+
+
+def taking_turns(block, in_channels, channels, num_blocks, stride):
+    pair = [block(channels * block.expansion, channels) for _ in range(2)]
+    others = [pair[i % 2] for i in range(num_blocks - 1)]
+    return nn.Sequential(block(in_channels, channels, stride), *others)
+
+
 def with_an_extra_norm(block, in_channels, channels, num_blocks, stride):
     stage = right_stage(block, in_channels, channels, num_blocks, stride)
     return nn.Sequential(*stage, nn.BatchNorm2d(channels * block.expansion))
@@ -227,6 +254,13 @@ class Every(nn.Module):
         return x[:, :, self.row :: 2, self.column :: 2]
 
 
+class Three(nn.Module):
+    """The mean of three pixels of each square."""
+
+    def forward(self, x):
+        return (x[:, :, ::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, ::2]) / 3
+
+
 class Half(nn.Module):
     """The mean of the upper two pixels of each square."""
 
@@ -330,6 +364,10 @@ def choose_and_delete(costs, batch, memory, limit):
     return max(costs)
 
 
+def columns_exchanged(costs, batch, memory, limit):
+    return max(d for d, (p, m, k) in costs.items() if 12 * p + batch * m <= memory and k <= limit)
+
+
 def two_mistakes(costs, batch, memory, limit):
     return max((d for d, (p, m, k) in costs.items() if 8 * p + batch * k <= memory), default=None)
 
@@ -410,7 +448,12 @@ BANKS = {
             ([48.5, 24.25, 24.25, 12, 6, 3], "whole number of pixels"),
             ([112, 56, 56, 28, 14, 7], "the paper's table for 224"),
             ([25, 13, 13, 7, 4, 2], "what two halvings leave"),
-            ([50, 25, 25, 13, 7, 4], "gave 97 and this one has stride 2"),
+            ([50, 25, 25, 13, 7, 4], "one too many: from 97"),
+            ([51, 25, 25, 13, 7, 4], "gave 97 and this one has stride 2"),
+            ([97, 49, 25, 25, 13, 7], "the image's own side"),
+            ([4, 7, 13, 25, 25, 49], "in the opposite order"),
+            ([64, 64, 64, 128, 256, 512], "the channels of the maps"),
+            ([49, 25, 25, 13, 7, 1], "comes after the last stage"),
             ([2401, 625, 625, 169, 49, 16], "the side is asked for"),
             ([49, 25, 13], "got 3: [49, 25"),
             (4, "Expected a list of 6 numbers for the sides, got 4"),
@@ -435,8 +478,8 @@ BANKS = {
             (CHOICES["kept alone"], "momentum need memory, too"),
             (CHOICES["nothing kept"], "for the backward pass is missing"),
             (CHOICES["one image"], "kept for every image"),
-            (CHOICES["all times the batch"], "not once per image"),
-            (choose_or_fail, "not once per image"),
+            (CHOICES["all times the batch"], "fits: weights, gradients and momentum are"),
+            (choose_or_fail, "fits: weights, gradients and momentum are"),
             (CHOICES["bytes twice"], "in bytes already"),
             (CHOICES["kept three times"], "a map is kept once"),
             (CHOICES["limit of a batch"], "for one image, whatever the batch"),
@@ -453,6 +496,19 @@ BANKS = {
             (CHOICES["largest"], "the most parameters"),
             (CHOICES["hungriest"], "that keeps the most"),
             (CHOICES["strictly"], "needs exactly the budget"),
+            (CHOICES["memory strictly"], "exactly the *memory* budget"),
+            (CHOICES["limit strictly"], "exactly the limit of multiply-adds"),
+            (CHOICES["as text"], "compared as texts"),
+            (CHOICES["halving"], "a search by halving"),
+            (CHOICES["one by one"], "their sum must fit"),
+            (columns_exchanged, "the last two were exchanged"),
+            (CHOICES["the example's budgets"], "not always 3 GB and 5 G"),
+            (CHOICES["batch of 32"], "not always 32 images"),
+            (CHOICES["two of three times the batch"], "fits: gradients and momentum are"),
+            (CHOICES["limit times the batch"], "not for each of a batch"),
+            (CHOICES["operations"], "nothing is to be doubled"),
+            (lambda costs, *_: sorted(costs), "Expected one depth, got a collection"),
+            (lambda costs, *a: costs[CHOICES["right"](costs, *a)], "got a row of the table"),
             (CHOICES["until one fails"], "where a shallower one does not"),
             (two_mistakes, "the momentum is not; and the limit of multiply-adds was not"),
             (the_middle_one, "(depth, parameters, multiply-adds, kept: ("),
@@ -464,14 +520,15 @@ BANKS = {
             ),
             (lambda *_: 0, "one of the depths of the table"),
             (lambda *_: "ResNet-34", "Expected a number for the depth"),
-            (lambda *_: None, "end with `return`"),
+            (lambda *_: None, "returned None for every table"),
+            (lambda costs, *_: max(d for d in costs if d < 0), "and one network always fits"),
             (34, "Expected a function"),
         ],
     ),
     "mended_stage": Bank(
         right=[right_stage, grown_stage, copied_stage, OwnStage],
         wrong=[
-            (one_block_many_times, "holds the *same* block"),
+            (one_block_many_times, "stands in several places"),
             (strides_everywhere, "out as 2 instead of 16: 4 blocks make"),
             (stride_in_the_others, "out as 4 instead of 16: 3 blocks make"),
             (always_two, "one block makes the map smaller, and with stride 1"),
@@ -486,6 +543,11 @@ BANKS = {
             ),
             (no_expansion, "the channels do not fit"),
             (one_too_many, "of them run"),
+            (always_basic, "no Bottleneck is inside"),
+            (expanded_twice, "that was done twice"),
+            (growing, "do not all put out the same number"),
+            (pooled_first, "smaller before the first block"),
+            (taking_turns, "stands in several places"),
             (with_shared_weights, "share theirs with others"),
             (frozen, "must be trainable"),
             (with_an_extra_norm, "not the weights of its blocks alone"),
@@ -524,8 +586,17 @@ BANKS = {
             (lambda s: mapped(s, lambda n: n[8:].replace("linear.", "fc.")), "one letter too many"),
             (lambda s: mapped(s, lambda n: n.strip("module.")), "any of these *letters*"),
             (lambda s: mapped(s, lambda n: n.split(".")[-1]), "lost its beginning"),
-            (by_position, "zip() argument 2 is longer"),
-            (lambda s: {k: v.half() for k, v in rename(s).items()}, "is not the one saved"),
+            (by_position, "for another the code stopped"),
+            (
+                lambda s: dict(zip(resnet.cifar_resnet(8).state_dict(), s.values(), strict=False)),
+                "another depth",
+            ),
+            (lambda s: {"module." + k: v for k, v in s.items()}, "a second `module.`"),
+            (lambda s: mapped(s, lambda n: n[7:].replace("linear", "fc.")), "two dots in a row"),
+            (lambda s: mapped(s, lambda n: n[7:].replace(".", "_")), "has lost its dots"),
+            (lambda s: mapped(s, lambda n: n[7:].replace("linear", "head")), "The last layer came"),
+            (lambda s: rename(s) | {"fc.weight": rename(s)["fc.weight"].T}, "was transposed"),
+            (lambda s: {k: v.half() for k, v in rename(s).items()}, "has another dtype"),
             (lambda s: {k: v.double() for k, v in rename(s).items()}, "has another dtype"),
             (lambda s: {v: k for k, v in rename(s).items()}, "are not all texts"),
             (lambda s: {k: k for k in rename(s)}, "is no tensor any more"),
@@ -564,7 +635,7 @@ BANKS = {
             (lambda i, o: pooled(i, o, norm=False), "γ and β of a batch norm are missing"),
             (without_learned, "γ and β of a batch norm are missing"),
             (lambda i, o: pooled(i, o, norm=False, bias=True), "a bias in the place of"),
-            (lambda i, o: pooled(i, o, bias=True), "needs none"),
+            (lambda i, o: pooled(i, o, bias=True), "the convolution needs none"),
             (lambda i, o: nn.Sequential(pooled(i, o), nn.BatchNorm2d(o)), "over `out_channels` is"),
             (lambda i, o: nn.Sequential(nn.BatchNorm2d(i), pooled(i, o)), "convolution, is enough"),
             (lambda i, o: wide_kernel(i, o, 4), "sixteen times"),
@@ -572,15 +643,35 @@ BANKS = {
                 lambda i, o: nn.Sequential(Every(1, 1), resnet.projection(i, o, 1)),
                 "of two without looking around",
             ),
-            (lambda i, o: nn.Sequential(Half(), resnet.projection(i, o, 1)), "got 50%"),
-            (lambda i, o: pooled(i, o, nn.PixelUnshuffle(2), four=4), "weights of its own"),
-            (lambda i, o: wide_kernel(i, o, 2), "weights of its own"),
+            (lambda i, o: nn.Sequential(Half(), resnet.projection(i, o, 1)), "two places of each"),
+            (lambda i, o: pooled(i, o, Three()), "reaches the output, got 75%"),
+            (lambda i, o: pooled(i, o, nn.AdaptiveAvgPool2d(8)), "not one fixed number"),
+            (lambda i, o: pooled(i, o, nn.AvgPool2d((2, 1))), "only one of the two sides"),
+            (
+                lambda i, o: pooled(i, o, nn.Conv2d(i, i, 2, 2, groups=i, bias=False)),
+                "has weights of its own, four",
+            ),
+            (
+                lambda i, o: nn.Sequential(*pooled(i, o)[:2], nn.GroupNorm(1, o)),
+                "on its own; batch",
+            ),
+            (
+                lambda i, o: nn.Sequential(*pooled(i, o)[:2], nn.InstanceNorm2d(o, affine=True)),
+                "on its own; batch",
+            ),
+            (lambda i, o: pooled(64, 128), "a fixed number of channels"),
+            (
+                lambda i, o: pooled(i, o, nn.PixelUnshuffle(2), four=4),
+                "has weights of its own, and they",
+            ),
+            (lambda i, o: wide_kernel(i, o, 2), "has weights of its own, and they"),
             (lambda i, o: wide_kernel(i, o, 3), "nine times the weights"),
             (norm_first, "is over `in_channels`"),
-            (norm_before, "do not have mean 0"),
+            (norm_before, "such as a ReLU"),
+            (lambda i, o: nn.Sequential(pooled(i, o), nn.Tanh()), "do not have mean 0"),
             (
                 lambda i, o: nn.Sequential(nn.AvgPool2d(2), *resnet.projection(o, i, 1)),
-                "parts do not fit",
+                "are exchanged: it takes",
             ),
             (lambda i, o: None, "returned None"),
             (lambda i, o: "conv", "Expected a module"),

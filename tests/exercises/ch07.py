@@ -363,7 +363,7 @@ BANKS = {
         wrong=[
             (lambda n: 10 * right_rate(n), "those are *factors*"),
             (without_warm_up, "the warm-up is missing"),
-            (ramp, "one constant rate"),
+            (ramp, "many recipes do that"),
             (
                 lambda n: 0.01 if n < 40 else without_warm_up(n),
                 "changes to it with 40 updates done",
