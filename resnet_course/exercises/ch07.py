@@ -961,7 +961,7 @@ QUIZ = [
         [
             (
                 "Its weights came less far from their start.",
-                "A third as far or so, with one seed. Whether that is good or bad was not asked: in "
+                "A third as far or so, with one seed. Whether that is good was not asked: in "
                 "other networks a small first rate fitted faster at first, and the large one "
                 "generalized better once it was divided (arXiv 1907.04595).",
             ),
