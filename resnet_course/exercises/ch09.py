@@ -20,6 +20,7 @@ from resnet_course.teaching.check import (
     fallback,
     judge,
     number,
+    proportion,
     same,
     show,
     tensor,
@@ -37,13 +38,22 @@ def _unlike(known, wanted):
     ]
 
 
+def _judge(got, wanted, what, known, tolerance=1e-4):
+    """`judge` with the known mistakes that this case tells apart, and one more: a factor."""
+    known = _unlike(known, wanted)
+    words = proportion(got, wanted, tolerance)
+    if words and not any(same(got, value, tolerance) for value, *_ in known):
+        known = [*known, (got, words)]
+    judge(got, wanted, what, known, 2, tolerance)
+
+
 def _warm(model, size):
     """Batch norms with statistics and numbers of their own, so that nothing is 0 or 1 by luck."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.3)
-    model(torch.randn(16, size, 8, 8))
+    model(torch.randn(8, size, 8, 8))
     return model
 
 
@@ -53,6 +63,7 @@ def _warm(model, size):
     right="what you return computes the network without that block, for plain and residual "
     "networks and for blocks that change the shape; it is in evaluation mode, and the network you "
     "were given is as it was, its mode included.",
+    times=2,
 )
 def remove_block(attempt):
     """A function: (network, k) -> a copy whose k-th block, counted from 1, is its shortcut."""
@@ -68,7 +79,7 @@ def remove_block(attempt):
 
 
 def _judge_removal(attempt, model, k, kind):
-    images, kept = torch.randn(5, 1, 8, 8), copied(model)
+    images, kept = torch.randn(3, 1, 8, 8), copied(model)
     what = f"block {k} of a {kind} network with {len(_blocks(model))} blocks"
     got = _removed(attempt, model, k, what)
     lost = [name for name in kept.state_dict() if name not in model.state_dict()]
@@ -107,7 +118,7 @@ def _judge_removal(attempt, model, k, kind):
                 "stride.",
                 2,
             ) from error
-        out = tensor(out, (5, 10), "the logits")
+        out = tensor(out, (3, 10), "the logits")
         wanted = _run(judge_me, images, {k: "off"})
         if not same(out, wanted, 1e-4):
             known = _unlike(_known_removals(judge_me, images, k), wanted)
@@ -154,6 +165,11 @@ def _known_removals(model, images, k):
         (without(k - 1), "the block in front of it was removed"),
         (without(*range(1, k + 1)), "those in front of it are gone, too"),
         (without(*range(k, count + 1)), "those behind it are gone, too"),
+        *(
+            (without(j), "another block than this one was removed")
+            for j in range(1, count + 1)
+            if j not in (k - 1, k, k + 1, count + 1 - k)
+        ),
         (without(count + 1 - k), "it was counted from the output; count from the input"),
         (changed("zero"), "the block gives zeros; its shortcut must stay"),
         (changed("first conv"), "only the block's second convolution is gone"),
@@ -281,6 +297,9 @@ def _known_counts(blocks, through, removed, wanted):
         (wanted / whole if whole else 0, "that is a share; their number is asked for"),
         (wanted / 2**blocks, "that is a share; their number is asked for"),
         (whole - wanted, "those are the paths that are *lost*"),
+        (math.comb(left, through + 1), "those go through one block more"),
+        (math.comb(left, max(through - 1, 0)), "those go through one block less"),
+        (2 * wanted, "that is twice as many"),
         (math.comb(max(27 - removed, 0), through), "that is for 27 blocks, whatever `blocks` says"),
         (math.comb(max(9 - removed, 0), through), "that is for 9 blocks, whatever `blocks` says"),
     ]  # fmt: skip
@@ -296,6 +315,8 @@ def _known_counts(blocks, through, removed, wanted):
 def by_length(attempt):
     """A function: factors f of blocks x + f x -> what paths of each length carry, a list."""
     sizes = random.sample((0.4, 0.7, 1.3, 1.6, 1.9), 4)
+    while abs(sizes[0] - sizes[1] + sizes[2] - sizes[3]) < 0.2:  # a sum of 0 hides mistakes
+        random.shuffle(sizes)
     equal = random.choice((0.3, 0.6, -0.7))
     for factors in (
         [sizes[0], -sizes[1], sizes[2], -sizes[3]],
@@ -322,7 +343,7 @@ def by_length(attempt):
             f"For {kind} there are {n + 1} lengths of paths, 0 among them; got {len(got)}.",
             1,
         )
-        judge(got, wanted, f"the list for {kind}", known, 2, 1e-5)
+        _judge(got, wanted, f"the list for {kind}", known, 1e-5)
 
 
 def _lengths(got, n):
@@ -408,6 +429,11 @@ def _known_lengths(wanted, factors):
         ([1, 5, 6], "that is the list of the example, whatever the factors are", 1),
         ([1, sum(factors), math.prod(factors)], "only lengths 0, 1 and all are there; those "
          "between have their places, too", 2),
+        (sorted(wanted), "the numbers are right, and were put in another order", 2),
+        (_multiplied_out([f * f for f in factors]), "the factors were squared", 2),
+        ([round(w) for w in wanted], "the numbers were rounded", 2),
+        ([round(w, 1) for w in wanted], "the numbers were rounded", 2),
+        ([round(w, 2) for w in wanted], "the numbers were rounded", 2),
         (factors, "those are the factors as they came", 2),
         ([1.0, *factors], "those are the factors as they came, behind a 1", 2),
     ]  # fmt: skip
@@ -441,8 +467,10 @@ def normalize_filters(attempt):
         got = _normalized(attempt, weight, direction, kind)
         wanted = direction * _length(weight) / _length(direction)
         if not same(got, wanted, 1e-4):
-            known = _unlike(_known_filters(weight, direction), wanted)
-            judge(got, wanted, f"the direction for {kind}", known, 2, 1e-4)
+            known = _known_filters(weight, direction)
+            if not any(same(got, value, 1e-4) for value, *_ in known):
+                _judge_filters(got, wanted, kind)
+            _judge(got, wanted, f"the direction for {kind}", known)
 
 
 def _normalized(attempt, weight, direction, kind):
@@ -472,6 +500,26 @@ def _normalized(attempt, weight, direction, kind):
             2,
         )
     return tensor(got, weight.shape, f"the direction for {kind}")
+
+
+def _judge_filters(got, wanted, kind):
+    """What no known mistake gives: lengths or directions may be right, filter by filter."""
+    if proportion(got, wanted):
+        return
+    wanted = wanted.double()
+    factors = (got * wanted).flatten(1).sum(1) / wanted.flatten(1).square().sum(1)
+    straight = same(got, wanted * factors.view(_length(wanted).shape), 1e-4)
+    expect(
+        not straight or factors.abs().min() < 0.01,
+        f"For {kind} each filter points where it should, or the opposite way, but its length is "
+        "not that of the weight's filter.",
+        2,
+    )
+    expect(
+        not same(_length(got), _length(wanted), 1e-4),
+        f"For {kind} the lengths are right, but filters no longer point where they did.",
+        2,
+    )
 
 
 def _length(weight):
@@ -549,6 +597,7 @@ def _known_filters(weight, direction):
     expects="a function of x, branch, shortcut, survival and training",
     right="in training F is there in the right share of the draws, the shortcut always, also where "
     "it changes the shape, and in evaluation the result is the mean of the training results.",
+    times=2,
 )
 def mend_depth(attempt):
     """A function: (x, branch, shortcut, survival, training) -> output of the block, before ReLU."""
@@ -591,7 +640,7 @@ def _judge_depth(attempt, x, branch, shortcut, p):
     )
     if not same(evaluation[0], s + p * f, 1e-4):
         known = _known_evaluations(x, f, s, p, branch, shortcut)
-        judge(evaluation[0], s + p * f, "the output in evaluation", _unlike(known, s + p * f), 2)
+        _judge(evaluation[0], s + p * f, "the output in evaluation", known)
     _judge_training(training, x, f, s, p, branch)
 
 
@@ -632,6 +681,8 @@ def _known_evaluations(x, f, s, p, branch, shortcut):
         (s + p**0.5 * f, "F was weighted with the root of the share; the average has the share"),
         (s + p * p * f, "F was weighted twice"),
         (s + f / 2, "F was weighted with one half, whatever `survival` says"),
+        (s - p * f, "F was subtracted"),
+        (torch.zeros_like(s), "it is 0 everywhere"),
         (s + branch(p * x), "the *input* of F was weighted; its output has to be"),
         (s + p * branch(s), "F got `shortcut(x)`; it gets `x`"),
         ((s + p * f).relu(), "a ReLU is in it; the result comes before the last ReLU"),
@@ -654,6 +705,7 @@ def _judge_training(results, x, f, s, p, branch):
             ((s + f).relu(), "a ReLU is in it; the result comes before the last ReLU"),
             (s.relu(), "a ReLU is in it; the result comes before the last ReLU"),
             (torch.zeros_like(s), "the shortcut was dropped together with F"),
+            (s - f, "F was subtracted"),
             (s + branch(s), "F got `shortcut(x)`; it gets `x`"),
             (f, "the shortcut is missing in some steps; it is always there"),
         ]
@@ -672,8 +724,8 @@ def _judge_training(results, x, f, s, p, branch):
                "is there or gone for all.", 1)  # fmt: skip
         expect(not places.all(), "In training: each number was drawn by itself; the block is there "
                "or gone as a whole.", 1)  # fmt: skip
-        raise Mistake("In training some result is neither `shortcut(x)` nor `shortcut(x)` plus F.",
-                      1)  # fmt: skip
+        some = "In training some result is neither `shortcut(x)` nor `shortcut(x)` plus F."
+        raise Mistake(some, 1, named=False)
     share, spread = there.float().mean().item(), math.sqrt(p * (1 - p) / DRAWS)
     if abs(share - p) <= 5 * spread + 1e-9:
         return

@@ -103,6 +103,10 @@ def with_stride(model, k, stride):
     return put(model, k, resnet.option_a(conv.in_channels, conv.out_channels, stride))
 
 
+def two_behind(model, k):
+    return removed(model, (k + 1) % len(blocks_of(model)) + 1)
+
+
 def own_shortcut(model, k):
     model = copy.deepcopy(model).eval()
     return put(model, k, blocks_of(model)[k - 1].downsample)
@@ -408,6 +412,7 @@ BANKS = {
             (mode_kept, "came back in training mode"),
             (mode_changed, "came in training mode and is in evaluation mode"),
             (by_option_b, "weights of its own"),
+            (two_behind, "another block than this one"),
             (lambda m, k: with_stride(m, k, 1), "does not have the stride"),
             (lambda m, k: with_stride(m, k, 2), "has a stride of 2"),
             (own_shortcut, "plain blocks have no shortcut"),
@@ -447,6 +452,7 @@ BANKS = {
             (lambda n, k, r: math.comb(k, n - r), "have changed places"),
             (lambda n, k, r: sum(math.comb(n - r, i) for i in range(k + 1)), "shorter paths were"),
             (lambda n, k, r: math.comb(n - r, k) / 2**n, "that is a share"),
+            (lambda n, k, r: math.comb(n - r, k + 1), "one block more"),
             (lambda n, k, r: math.comb(n, k) - math.comb(n - r, k), "that are *lost*"),
             (lambda n, k, r: math.comb(max(9 - r, 0), k), "for 9 blocks"),
             (lambda n, k, r: math.comb(n - r, k - r), "a number of the choice is negative"),
@@ -471,7 +477,12 @@ BANKS = {
             (lambda f: [sum(lengths(f))], "all paths together"),
             (cumulated, "shorter paths were added"),
             (lambda f: [abs(p) for p in lengths(f)], "signs were lost"),
-            (lambda f: [2 * p for p in lengths(f)], "of the list for four blocks, where the gap"),
+            (lambda f: [2 * p for p in lengths(f)], "too large by one"),
+            (
+                lambda f: [p + k for k, p in enumerate(lengths(f))],
+                "of the list for four blocks, where",
+            ),
+            (lambda f: sorted(lengths(f)), "put in another order"),
             (in_one_list, "a block is used again"),
             (
                 lambda f: [p * math.factorial(k) for k, p in enumerate(lengths(f))],
@@ -511,7 +522,9 @@ BANKS = {
                 "largest entries were made equal",
             ),
             (lambda w, d: d.sign() * w.abs(), "every single number was rescaled"),
-            (rotated, "of the direction for a convolution, where the gap"),
+            (rotated, "the lengths are right, but filters no longer"),
+            (lambda w, d: d * length(w).max() / length(d), "or the opposite way"),
+            (lambda w, d: d + w, "of the direction for a convolution, where the gap"),
             (changes_the_direction, "changed its input in place"),
             (lambda w, d: w.clone(), "that is the weight itself"),
             (lambda w, d: w + normalized(w, d), "the weight was added"),
@@ -544,7 +557,10 @@ BANKS = {
             (depth_variant(evaluation=lambda f, s, p: s + f), "F came in full"),
             (depth_variant(evaluation=lambda f, s, p: s + (1 - p) * f), "in which it was *gone*"),
             (depth_variant(evaluation=lambda f, s, p: s), "F is missing"),
-            (depth_variant(evaluation=lambda f, s, p: p * (s + f)), "the shortcut was weighted"),
+            (
+                depth_variant(evaluation=lambda f, s, p: p * (s + f)),
+                "the shortcut was weighted too",
+            ),
             (depth_variant(evaluation=lambda f, s, p: s + f / p), "divided by the share instead"),
             (depth_variant(evaluation=lambda f, s, p: s - 5), "where the gap is largest"),
             (depth_variant(evaluation=lambda f, s, p: s + p**0.5 * f), "the root of the share"),
