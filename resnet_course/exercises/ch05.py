@@ -69,6 +69,11 @@ def _judge_channels(out, x, eps, what):
         "and one variance for the whole channel do it.",
         1,
     )
+    expect(
+        not same(scale, torch.zeros_like(scale)),
+        f"{start}: all values of a channel came out as the same number.",
+        3,
+    )
     centred = same(out.mean(over), torch.zeros(x.shape[1]))
     scaled = same(scale, 1 / torch.sqrt(var + eps))
     expect(

@@ -556,6 +556,7 @@ BANKS = {
             (lambda x, eps: (x - 1) / 2, "shifted and scaled, but its mean"),
             (lambda x, eps: normal(x, eps**0.5), "but was divided by another number"),
             (lambda x, eps: normal(x, eps).abs(), "shifted and scaled alike"),
+            (lambda x, eps: 0 * x, "came out as the same number"),
             (lambda x, eps: normal(x, eps**2), "ε was squared"),
             (
                 lambda x, eps: normal(x, eps) + 2 * x.mean(others(x), keepdim=True),
