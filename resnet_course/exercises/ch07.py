@@ -271,7 +271,7 @@ def _judge_weights(theirs, new, by, watch):
     expect(
         watch.backward,
         "No gradient of the loss has reached the weights: either `backward()` did not run, or "
-        "`detach` cut the way between them.",
+        "something like `detach()` or `item()` cut the way between them.",
         1,
     )
     expect(watch.step, "The gradients were computed and never used: no `optimizer.step()` ran.")
@@ -864,6 +864,7 @@ def _known_gaps(a, b):
         (100 * _gap(a, b), "that is a hundred times too much; it is no percentage"),
         ((max(a) - max(b)) / noise**0.5, "the worst runs were compared; compare the means"),
         (_gap(a, b) ** 2 if gap > 0 else None, "that is its square"),
+        *((round(_gap(a, b), digits), "it was rounded; leave the digits") for digits in (0, 1, 2)),
     ]
 
 

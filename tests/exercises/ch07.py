@@ -513,6 +513,8 @@ BANKS = {
             ),
             (_paired, "compared in pairs"),
             (lambda a, b: 100 * right_gap(a, b), "no percentage"),
+            (lambda a, b: round(right_gap(a, b)), "it was rounded"),
+            (lambda a, b: round(_gap(a, b), 2), "it was rounded"),
             (lambda a, b: 1.2345678, "for the gap where A is worse, got"),
             (lambda a, b: None, "end with `return`"),
         ],
