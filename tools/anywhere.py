@@ -21,12 +21,13 @@ import portable
 
 
 def with_seed(text, seed):
-    """The notebook with another value in each cell's `SEED = ...`."""
-    notebook = nbformat.reads(text, as_version=4)
+    """The notebook with another value in each cell's `SEED = ...`, and how many there were."""
+    notebook, count = nbformat.reads(text, as_version=4), 0
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.source = re.sub(r"^SEED = \d+", f"SEED = {seed}", cell.source, flags=re.M)
-    return nbformat.writes(notebook)
+            found = re.subn(r"^SEED = \d+", f"SEED = {seed}", cell.source, flags=re.M)
+            cell.source, count = found[0], count + found[1]
+    return nbformat.writes(notebook), count
 
 
 def run(name, text, folder):
@@ -52,7 +53,9 @@ def main():
         if options.names and Path(name).stem not in options.names:
             continue
         if options.seed is not None:
-            text = with_seed(text, options.seed)
+            text, count = with_seed(text, options.seed)
+            if not count:
+                print(f"{name} has no line SEED = ...: --seed changes nothing in it")
         started = time.monotonic()
         said = run(name, text, options.folder)
         failed += bool(said)
