@@ -59,10 +59,31 @@ def leaky_std(attempt):
         expect(got > 0, f"A standard deviation is positive; for {said} yours is not.")
         if abs(got / wanted - 1) < 1e-3:
             continue
-        why = _near(got, known, 1e-5)
+        why = _near(got, known, 1e-5) or _unused(attempt, got, a, fan_in)
         if why is None:
             fallback(wanted, got, f"slope {a:g} and fan_in {fan_in}")
         raise Mistake(f"The standard deviation is not the wanted one for {said}: {why[0]}.", why[1])
+
+
+def _unused(attempt, got, a, fan_in):
+    """Words for an answer that does not use what it is given, and a hint, or None."""
+
+    def same(*arguments):
+        try:
+            return abs(float(attempt(*arguments)) / got - 1) < 1e-9
+        except Exception:
+            return False
+
+    without = [
+        name
+        for name, arguments in (("slope", (a + 0.07, fan_in)), ("fan_in", (a, fan_in + 7)))
+        if same(*arguments)
+    ]
+    if len(without) == 2:
+        return "neither slope nor fan_in is used: the value is always the same", 1
+    if without:
+        return f"`{without[0]}` is not used: whatever it is, the same value comes", 1
+    return None
 
 
 def _wrong_stds(a, n):
@@ -71,6 +92,23 @@ def _wrong_stds(a, n):
     less = "the negative half takes nothing away; it adds"
     known = [
         (right**2, "that is the variance; its root was asked for", 2),
+        (math.sqrt(right), "the root was taken once too often", 2),
+        (
+            math.sqrt(2 / (a * a * n)) if a else 0,
+            "the positive half is missing: it is 1 + a², not a² alone",
+            1,
+        ),
+        (
+            math.sqrt(max(2 - abs(a), 0) / n),
+            "the slope enters as 1 + a², below the line, and is not taken from the 2 above",
+            1,
+        ),
+        (
+            2 / (1 + a * a) / math.sqrt(n),
+            "1 + a² and the 2 belong under the root, too, not fan_in alone",
+            2,
+        ),
+        (math.sqrt(2 / n) / (1 + a * a), "1 + a² belongs under the root, too", 2),
         (math.sqrt(2 / n), "that is He's value for ReLU: the slope does not enter", 1),
         (math.sqrt(2 / ((1 + abs(a)) * n)), squares, 1),
         (math.sqrt(2 / n) / (1 + abs(a)), "the slope enters as 1 + a², not as (1 + a)²", 1),
@@ -128,9 +166,12 @@ def _wrong_stds(a, n):
             2,
         ),
     ]
-    known += [
-        (math.sqrt(2 / ((1 - lost) * n)), less, 1) for lost in (abs(a), a * a) if 0 < lost < 1
-    ]
+    for lost in (abs(a), a * a):
+        if 0 < lost < 1:
+            known.append((math.sqrt(2 / ((1 - lost) * n)), less, 1))
+            known.append((math.sqrt(2 * (1 - lost) / n), less, 1))
+    if 0 < abs(a) < 1:
+        known.append((math.sqrt(2 / n) * (1 - abs(a)), less, 1))
     return known
 
 
@@ -142,10 +183,19 @@ def _wrong_stds(a, n):
 def conv_weight(attempt):
     """A function: (out, in, height, width) -> weight of that shape with variance 2 / fan_in."""
     for shape in ((3, 2, 1, 4), (1, 1, 1, 1)):
+        made = getattr(call(attempt, *shape), "shape", None)
+        for wrong, why in (
+            ((2, 3, 1, 4), "the input channels come first in yours; the output channels do"),
+            ((3, 2, 4, 1), "the width comes before the height in yours; the height goes first"),
+            ((3, 8), "yours is a table; a weight has four axes"),
+        ):
+            expect(made != wrong, f"The weight is (out, in, height, width): {why}.")
         tensor(call(attempt, *shape), shape, f"the weight of {shape}")
     trials, cut = [], []
     for upright in (True, False):
         shape = _clear_shape(upright)
+        while trials and 0.7 < math.prod(trials[0][0][1:]) / math.prod(shape[1:]) < 1.4:
+            shape = _clear_shape(upright)
         weight = call(attempt, *shape)
         same_shape = isinstance(weight, torch.Tensor) and weight.shape == shape
         expect(same_shape, "For some sizes the shape is not (out, in, height, width).")
@@ -170,6 +220,14 @@ def conv_weight(attempt):
             means < 1.5,
             "The numbers inside a kernel are not independent of each other; draw every one.",
             2,
+        )
+    ((out, inputs, height, width), one), (_, other) = trials
+    if abs(one / other - 1) < 0.04 < abs(one - 1):
+        larger = call(attempt, 2 * out, 3 * inputs, height, width)
+        expect(
+            abs(larger.detach().double().var().item() / one - 1) > 0.04,
+            "The variance is not 2 / fan_in: it is the same whatever the sizes are.",
+            1,
         )
     fits = []  # a cause is named if it explains both trials, or the one that went wrong
     for shape, variance in trials:
@@ -207,6 +265,9 @@ def _wrong_variances(out, inputs, height, width):
     wanted = 2 / fan_in
     return [
         (2 / inputs, "fan_in counts pixels too: channels × height × width", 1),
+        (2 / (9 * inputs), "nine pixels were counted, whatever the size of the kernel", 1),
+        (2 / (inputs * (height + width)), "height and width multiply, they do not add", 1),
+        (1 / (out * height * width), "that is fan_out, and ReLU's 2 is missing", 1),
         (2 / (inputs * width), "the height of the kernel is missing in fan_in", 1),
         (2 / (inputs * height), "the width of the kernel is missing in fan_in", 1),
         (2 / (inputs * height**2), "the kernel is not square: its width is another number", 1),
@@ -247,9 +308,25 @@ def predict_padding(attempt, measured):
     )
     expect(guess < 1.03, f"{facts}: zeros can only take away from the sum, not add.", 1)
     known = [
+        (
+            abs(guess - 16 / 81) < 0.006,
+            "that is 4 of 9 squared; 4 of 9 is the factor of the mean square already",
+            2,
+        ),
+        (
+            abs(guess - 0.5) < 0.006,
+            "one half is a share of one axis, or the root of 4 of 16, the padded map's; count the "
+            "nine places under the kernel",
+            1,
+        ),
+        (
+            abs(guess - 0.23) < 0.006,
+            "that is about a quarter of the factor for 8 × 8; it does not shrink with the side",
+            1,
+        ),
         (guess > 0.97, "it assumes that all nine inputs are there", 1),
         (
-            abs(guess - 0.92) < 0.03,
+            0.885 < guess < 0.937,
             "that is about the value for 8 × 8, but here *every* pixel lies at the edge",
             1,
         ),
@@ -275,9 +352,22 @@ def predict_padding(attempt, measured):
         )
         for inside in (1, 2, 3, 5, 6, 7, 8)
     ]
+    known += [
+        (
+            abs(guess - math.sqrt(2 / 9)) < 0.006,
+            "ReLU's half, which He's 2 made up for already, was counted again",
+            2,
+        ),
+        (
+            abs(guess - math.sqrt(8 / 9)) < 0.006,
+            "He's 2, which makes up for ReLU's half, was counted again",
+            2,
+        ),
+        (abs(guess - 1 / 3) < 0.006, "the share that is *lost*", 2),
+    ]
     fits = [(why, hint) for holds, why, hint in known if holds]
-    if fits:  # one number can come from two counts
-        why = " or ".join(why for why, _ in fits[:2])
+    if fits:  # one number can come from several counts
+        why = " or ".join(why for why, _ in fits)
         raise Mistake(f"{facts}: {why}.", fits[0][1])
     if abs(guess - 2 / 3) > 0.04:
         fallback(measured, guess, "the factor", 1)
@@ -321,6 +411,8 @@ def standardize(attempt):
         )
         expect(finite, f"Among the {name} images are numbers that are not finite: {why}.", 2)
         expect(isinstance(got, torch.Tensor), f"Expected a tensor for the {name} images.")
+        swapped = [part.shape for _, part, _ in parts] == [testing.shape, training.shape]
+        expect(not swapped, "The test images came back first: the training images belong there.")
         expect(got.shape == before.shape, f"The {name} images came back in another shape.")
         tensor(got, before.shape, f"the {name} images")
     mean, std = training.double().mean(), training.double().std()
@@ -330,9 +422,36 @@ def standardize(attempt):
         if close(got, wanted, 2e-3):
             continue
         why = _why_standardized(name, got, before, training.double(), testing.double())
+        why = why or _fixed_numbers(attempt, result, training, testing)
         if why is None:
             fallback(wanted, got, f"the {name} images", 1 if name == "test" else 2)
         raise Mistake(f"The {name} images: {why}.", 1 if name == "test" else 2)
+
+
+def _fixed_numbers(attempt, result, training, testing):
+    """Words for an answer that turns each pixel into the same number whatever the images."""
+    try:
+        again = attempt(training * 2 + 3, testing * 2 + 3)
+        same = [
+            _table(pixels * 2 + 3, new, pixels, old)
+            for pixels, new, old in zip((training, testing), again, result, strict=True)
+        ]
+    except Exception:
+        return None
+    return (
+        "with other images, the same mean and deviation are used; they must be computed from the "
+        "training images that are given"
+        if all(same)
+        else None
+    )
+
+
+def _table(pixels, numbers, others, other_numbers):
+    """Is one straight line behind both pairs of pixels and numbers?"""
+    x = torch.cat([pixels.flatten(), others.flatten()]).double()
+    y = torch.cat([numbers.flatten(), other_numbers.flatten()]).double()
+    slope = ((x - x.mean()) * (y - y.mean())).mean() / x.var(correction=0)
+    return close(y.mean() + slope * (x - x.mean()), y, 1e-4)
 
 
 def _why_standardized(name, got, before, training, testing):
@@ -361,6 +480,28 @@ def _why_standardized(name, got, before, training, testing):
         (
             (before - mean) / training.std(0).clamp_min(1e-6),
             "each pixel got its own standard deviation; here one is for all",
+        ),
+        (
+            (before - training[0].mean()) / training[0].std(),
+            "mean and deviation are those of the first training image alone",
+        ),
+        (
+            (before - (mean + testing.mean()) / 2) / ((std + testing.std()) / 2),
+            "the averages of both parts' means and deviations were taken; the training images' own "
+            "are wanted",
+        ),
+        (
+            (before - training.median()) / (training - training.median()).abs().mean(),
+            "median and mean distance were taken; mean and standard deviation are wanted",
+        ),
+        (
+            (before - mean) / (training - mean).abs().mean(),
+            "it was divided by the mean distance from the mean; the standard deviation is wanted",
+        ),
+        (
+            (before - mean) / training.square().mean().sqrt(),
+            "it was divided by the root of the mean square; the standard deviation is taken from "
+            "the mean",
         ),
         (
             (before - training.median()) / std,
@@ -416,8 +557,8 @@ def _why_standardized(name, got, before, training, testing):
 def clip(attempt):
     """A function: (list of gradients, limit) -> list of clipped gradients."""
     for count, limits, norms in (
-        (3, (1.5, 4), (20, 40)),  # all known mistakes show
-        (4, (0.2, 0.6), (0.7, 0.9)),
+        (3, (0.8, 1.5), (20, 40)),  # all known mistakes show
+        (4, (0.53, 0.62), (0.7, 0.9)),  # of the norm: one tensor alone is above the limit
         (3, (1.5, 4), (0.3, 0.8)),
         (2, (10, 10), (10, 10)),
         (1, (30, 50), (5, 20)),
@@ -425,7 +566,14 @@ def clip(attempt):
         (3, (3, 3), (0, 0)),
     ):
         limit, norm, parts = _gradients(count, limits, norms)
-        result = call(attempt, parts, limit)
+        try:
+            result = call(attempt, parts, limit)
+        except RuntimeError as error:
+            sizes = (
+                "The gradients have different shapes: flatten each before you put them together."
+            )
+            expect("to be equal size" not in str(error), sizes, 1)
+            raise
         listed = isinstance(result, tuple | list)
         expect(
             listed and len(result) == len(parts),
@@ -459,6 +607,7 @@ def _gradients(count, limits, norms):
     """A limit, a norm, and gradients of several shapes that have it together."""
     while True:
         limit, norm = random.uniform(*limits), random.uniform(*norms)
+        limit *= norm if count == 4 else 1
         shapes = random.sample([(7, 3), (7,), (4, 2, 3, 3), (2, 5, 1)], count)
         parts = []
         for shape, size in zip(shapes, (1.0, 1.9, 1.4, 1.2), strict=False):
@@ -496,6 +645,12 @@ def _why_clip(got, parts, limit, norm):
                 "each tensor was clipped by its *own* norm, which turns the gradient in another "
                 "direction; one scale is for all"
             )
+        above = [limit / norm if n > limit else 1.0 for n in norms]
+        if factors and all(abs(f / o - 1) < 5e-3 for f, o in zip(factors, above, strict=True)):
+            return (
+                "only the tensors whose own norm is above the limit were scaled; one scale is for "
+                "all"
+            )
         kept = [min(1.0, limit / n / math.sqrt(len(parts))) for n in norms]
         if factors and all(abs(f / o - 1) < 5e-3 for f, o in zip(factors, kept, strict=True)):
             return "each tensor got an equal share of the limit; one scale is for all"
@@ -511,7 +666,17 @@ def _known_factors(parts, limit, norm):
     if not norm:
         return []
     norms = [part.norm().item() for part in parts]
-    return [
+    squares = sum(part.square().mean().item() for part in parts)
+    spectral = [
+        torch.linalg.matrix_norm(part, 2).item() if part.dim() == 2 else part.norm().item()
+        for part in parts
+    ]
+    known = [(1 / limit, "it was divided by the limit; the scale is limit / norm")]
+    if any(part.dim() == 2 for part in parts):
+        words = "a matrix's largest singular value was taken; all its numbers' squares count"
+        known.append((limit / math.hypot(*spectral), words))
+    known += [
+        (limit / math.sqrt(squares), "squares were averaged in each tensor; they add up"),
         (1.0, "the gradients came back as they were, above the limit"),
         (limit / sum(norms), "the norms were added up; squares add up, then comes the root"),
         (limit / max(norms), "the largest tensor's norm was taken, not that of all together"),
@@ -535,6 +700,7 @@ def _known_factors(parts, limit, norm):
         (norm / limit, "it was multiplied by norm / limit, the wrong way round"),
         (limit, "it was multiplied by the limit, without dividing by the norm"),
     ]
+    return known
 
 
 def _named_factor(factor, known):
@@ -591,10 +757,13 @@ def _clear_sample():
     """Outputs and slopes of a kinked line for which every known mistake gives another number."""
     while True:
         low, high = random.uniform(0.2, 0.4), random.uniform(1.2, 2.5)
-        shift = random.uniform(0.3, 1)
-        x, slope = _sample(partial(_bent, low=low, high=high, shift=shift), 50_000)
-        wanted = math.sqrt(slope.square().mean().item() / x.var().item())
-        if _apart(wanted, _wrong_growth(x, slope, wanted), 6e-3):
+        line = partial(_bent, low=low, high=high, shift=-random.uniform(1.2, 2.2))
+        for count in (4_000, 50_000):  # few are enough to see that most lines will not do
+            x, slope = _sample(line, count)
+            wanted = math.sqrt(slope.square().mean().item() / x.var().item())
+            if not _apart(wanted, _wrong_growth(x, slope, wanted), 6e-3):
+                break
+        else:
             return x, slope
 
 
@@ -614,6 +783,12 @@ def growth(attempt):
         got = number(call(attempt, x, slope), f"the factor of {name}")
         wanted = math.sqrt(slope.square().mean().item() / x.var().item())
         if abs(got / wanted - 1) > 0.004:
+            expect(
+                not _paired(attempt, got, x, slope),
+                f"The factor of {name} is not the wanted one: with the slopes in another order "
+                "another factor comes; take the mean of each by itself, then divide.",
+                1,
+            )
             why = _near(got, _wrong_growth(x, slope, wanted), 0.002)
             if why is None:
                 fallback(wanted, got, f"the factor of {name}", 1)
@@ -624,10 +799,21 @@ def growth(attempt):
     return f"from the calmest to the wildest: {listed}. None is below 1."
 
 
+def _paired(attempt, got, x, slope):
+    """Does the answer change if the slopes are put in another order?"""
+    try:
+        again = float(attempt(x, slope[torch.randperm(len(slope))]))
+    except Exception:
+        return False
+    return abs(again / got - 1) > 1e-4
+
+
 def _wrong_growth(x, slope, wanted):
     square, mean = slope.square().mean().item(), slope.mean().item()
     variance, mean_square = x.var().item(), x.square().mean().item()
     size = slope.abs().mean().item()
+    positive = x[x > 0]
+    variance_of_positive = positive.var().item() if len(positive) > 9 else math.inf
     return [
         (wanted**2, "that is the factor of the *squared* norm; the root is missing", 2),
         (
@@ -658,8 +844,26 @@ def _wrong_growth(x, slope, wanted):
         ),
         (math.sqrt(square), "that is the slope alone; BN's division is missing", 1),
         (square, "that is the squared slope alone; BN's division is missing", 1),
-        (1 / x.std().item(), "that is BN's division alone; the slope is missing", 1),
-        (1 / variance, "that is BN's division alone, squared; the slope is missing", 1),
+        (1 / x.std().item(), "that is BN's division alone: the slope's size does not enter", 1),
+        (1 / variance, "that is BN's division alone, squared: the slope's size is missing", 1),
+        (
+            math.sqrt(square / variance_of_positive),
+            "the variance of the positive outputs alone was taken; all outputs count",
+            1,
+        ),
+        (
+            math.sqrt(square / (mean_square - x.mean().item()))
+            if mean_square > x.mean().item()
+            else 0,
+            "a variance is the mean square minus the *square* of the mean",
+            1,
+        ),
+        (slope.max().item() / x.std().item(), "that is the largest slope; the mean counts", 2),
+        (
+            slope.max().item() / variance,
+            "that is the largest slope; the root of the mean square counts",
+            2,
+        ),
         (
             math.sqrt(square / x.std().item()),
             "under the root belongs the variance of x, not its standard deviation",

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from resnet_course import resnet, train
 from resnet_course.teaching.check import (
+    Mistake,
     as_before,
     call,
     choice,
@@ -36,7 +38,16 @@ from resnet_course.teaching.quiz import Question
 def count_layers(attempt):
     """A function: network -> number of convolutions on the main path plus linear layers."""
     for what, network in _networks():
-        got = number(call(attempt, network), f"the layers of {what}")
+        try:
+            got = number(call(attempt, network), f"the layers of {what}")
+        except AttributeError as error:
+            part = re.search(r"object has no attribute '(layer\d|fc|bn1|conv\d?|stem)'", str(error))
+            expect(
+                not part,
+                f"Not every network has a `{part and part[1]}`: go through `named_modules()`.",
+                1,
+            )
+            raise
         counts = _counts(network)
         wanted = counts.pop("right")
         single = {n: p.numel() for n, p in network.named_parameters()}
@@ -44,12 +55,26 @@ def count_layers(attempt):
         many = got in (sum(single.values()), main)
         expect(not many, "Those are single learned numbers; a layer holds many.", 2)
         known = [(value, words, hint) for words, (value, hint) in counts.items() if value != wanted]
+        if got != wanted and got > 9:  # a smaller number can be a count
+            expect(
+                _tried(attempt, nn.Sequential(nn.Flatten(), nn.Linear(4, 4))) != got,
+                "The same number comes for networks of different depth; count the modules.",
+                1,
+            )
         judge(got, wanted, f"the layers of {what}", known, 2)
+
+
+def _tried(attempt, network):
+    """What the answer says of another network, or None."""
+    try:
+        return float(attempt(network))
+    except Exception:
+        return None
 
 
 def _networks():
     """Networks of drawn sizes. In each, the mistakes that show there give different numbers."""
-    n, linears = random.randint(2, 4), random.randint(3, 4)
+    n, linears = random.randint(2, 4), random.choice((3, 9))
     convolved = resnet.cifar_resnet(6 * n + 2, shortcut="C")
     convolved.fc = nn.Sequential(*(nn.Linear(64, 64) for _ in range(linears)))
     several = random.choice(([2, 2, 2], [2, 2, 3], [2, 3, 2], [3, 2, 2], [3, 3, 3]))
@@ -108,8 +133,22 @@ def _counts(network):
     known_names = sum(
         n.split(".")[-1].startswith("conv") or n.split(".")[-1] == "fc" for n, _ in named
     )
+    blocks = sum(isinstance(m, resnet.BasicBlock | resnet.Bottleneck) for m in network.modules())
+    straight = sum(isinstance(m, nn.Conv2d) and m.stride == (1, 1) for _, m in named)
+    active = of(nn.ReLU, skip=inside)
+    two_levels = [m for child in outermost for m in (child, *child.children())]
+    near = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in two_levels)
     return {
         "right": main,
+        "not every network is made of blocks with two layers, a layer before and one behind; go "
+        "through the modules": (None if blocks else 2, 1),
+        "the stride does not tell the shortcuts: layers of the main path have one, and some "
+        "shortcuts have none": (straight + linears if blocks and linears > 1 else None, 2),
+        "activations have no weights and do not count, linear layers do": (
+            main - linears + active,
+            2,
+        ),
+        "only two levels were looked at; layers lie deeper": (near if blocks else None, 1),
         "the convolutions inside shortcuts do not count": (layers, 2),
         "batch norm has learned numbers, but is not counted as a layer": (main + norms, 2),
         "neither batch norm nor the shortcuts count": (layers + all_norms, 2),
@@ -156,10 +195,20 @@ def _counts(network):
 )
 def identity_kernel(attempt):
     """A function: (channels, odd size) -> weight (channels, channels, size, size)."""
-    cases = [(4, 5), (random.randint(2, 5), 3), (random.randint(2, 3), 7), (3, 1), (1, 3)]
+    cases = [(4, 5), (random.randint(4, 5), 3), (random.randint(2, 3), 7), (3, 1), (1, 3)]
     for channels, size in cases:
         weight = call(attempt, channels, size, hint=1)
         what = f"the kernel for {channels} channel{'s' * (channels > 1)} and size {size}"
+        shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else None
+        one = shape == (channels, 1, size, size) and channels > 1
+        expect(
+            not one,
+            "The weight has one input channel; every output channel has a small kernel for *each* "
+            "of them.",
+            1,
+        )
+        last = shape == (size, size, channels, channels) and channels != size
+        expect(not last, "The weight has the channels last; its shape begins with them.", 1)
         weight = tensor(weight, (channels, channels, size, size), what, 1)
         image = torch.randn(2, channels, 7, 9, dtype=torch.double)
         out = nn.functional.conv2d(image, weight, padding=size // 2)
@@ -189,7 +238,7 @@ def _why_kernel(weight):
     places = weight.abs().sum((0, 1)).nonzero().tolist()
     own = close(weight.sum((2, 3)), eye)
     if own and len(places) == 1 and rest.any():
-        return f"every channel's 1 lies at {_named(places[0], size)}, not in the middle: it shifts"
+        return f"every channel's 1 lies {_named(places[0], size)}, so the image is shifted"
     everywhere = weight[range(channels), range(channels)]
     if size > 1 and close(weight.sum((2, 3)), eye * everywhere.sum((1, 2))[0]):
         if close(everywhere, everywhere.flatten()[0]):
@@ -210,9 +259,9 @@ def _why_kernel(weight):
 
 
 def _named(place, size):
-    known = {(0, 0): "the top left corner", (1, 1): "row 1, column 1"}
-    known[size // 2 + 1, size // 2 + 1] = "one pixel beyond"
-    return known.get(tuple(place), "another place")
+    known = {(0, 0): "in the top left corner", (1, 1): "in row 1 and column 1, not in the middle"}
+    known[size // 2 + 1, size // 2 + 1] = "one pixel beyond the middle, down and to the right"
+    return known.get(tuple(place), "at another place than the middle")
 
 
 # 3.3
@@ -227,27 +276,23 @@ def predict_ratio(attempt, ratio_56, ratio_110):
     """First over last gradient norm of plain-110, predicted from plain-56's and then measured."""
     guess = number(attempt, "the ratio")
     expect(guess > 0, f"A ratio of two norms is positive, got {guess:g}.", 1)
-    low = f"{guess:,.4g} is too small by more than a factor of 20"
-    high = f"{guess:,.4g} is too large by more than a factor of 20"
+    often = guess ** (1 / 108), ratio_56 ** (1 / 54)
+    factors = "that is a factor of {:.2f} for each of 108 layers, and plain-56 shows {:.2f}"
     if guess * 20 < ratio_110:
+        low = f"{guess:,.4g} is too small by more than a factor of 20"
         expect(guess >= 1, f"{low}: below 1 the gradient would *vanish* towards the input.", 1)
-        why = _why_ratio(guess, ratio_56)
-        expect(why is None, f"{low}: {why}.", 2)
-        fallback(ratio_110, guess, "the measured ratio (a factor of 20 is allowed)", 2)
+        why = _why_ratio(guess, ratio_56) or factors.format(*often)
+        raise Mistake(f"{low}: {why}.", 2)
     if guess > 20 * ratio_110:
-        factor = math.log(guess) / 108
-        wide = abs(factor - math.log(1.2112)) < 0.003
+        high = f"{guess:,.4g} is too large by more than a factor of 20"
+        wide = abs(often[0] - 1.2112) < 0.004
         expect(
             not wide,
             f"{high}: 1.21 per layer is for wide layers without an image's edge; take the factor "
             "that plain-56 shows.",
             1,
         )
-        power = math.log(guess) / math.log(ratio_56)
-        often = 2.7 < power < 3.3 or 3.7 < power < 4.3
-        why = "it is plain-56's ratio multiplied by itself too often; the depth doubles once"
-        expect(not often, f"{high}: {why}.", 2)
-        fallback(ratio_110, guess, "the measured ratio (a factor of 20 is allowed)", 2)
+        raise Mistake(f"{high}: {_why_large(guess, ratio_56) or factors.format(*often)}.", 2)
     away = max(guess / ratio_110, ratio_110 / guess)
     return (
         f"plain-56 measures {ratio_56:,.0f}, plain-110 {ratio_110:,.0f}, you predicted "
@@ -256,18 +301,39 @@ def predict_ratio(attempt, ratio_56, ratio_110):
 
 
 def _why_ratio(guess, ratio_56):
+    """Words for a prediction that is too small, or None."""
+    factor = ratio_56 ** (1 / 54)
     if 0.7 < guess / ratio_56 < 1.5:
-        return "with the same ratio as plain-56, 54 more layers would change nothing"
+        return "that is about plain-56's own ratio, as if 54 more layers changed next to nothing"
     if 1.5 <= guess / ratio_56 < 3:
         return "it is about double, as if each layer *added* its share; layers multiply"
     if 40 < guess / ratio_56 < 80:
         return "you multiplied by the number of layers; each layer multiplies *again*"
     if abs(guess - 1) < 0.01:
         return "without any difference the factor per layer would be 1"
-    if abs(guess - 110 / 56) < 0.05 or abs(guess - 109 / 55) < 0.05 or guess in (54, 56, 108, 110):
+    if abs(guess - factor) < 0.02:
+        return "that is about the factor of one layer; 108 of them multiply"
+    counts = 54, 55, 56, 108, 109, 110
+    if abs(guess - 110 / 56) < 0.05 or abs(guess - 109 / 55) < 0.05:
+        return "that counts layers, and the ratio is what all their factors multiply to"
+    if guess in counts or math.sqrt(guess) in counts:
         return "that counts layers, and the ratio is what all their factors multiply to"
     if abs(guess - math.log10(ratio_56**2)) < 0.8:
         return "that is its number of digits, the logarithm"
+    if 0.85 < math.sqrt(ratio_56) / guess < 1.2:
+        return "that is about the root of plain-56's ratio; more layers make it larger, not smaller"
+    if 0.9 < guess / factor / 108 < 1.1 or 0.9 < guess / factor / 54 < 1.1:
+        return "that is a layer's factor times the number of layers; each multiplies *again*"
+    return None
+
+
+def _why_large(guess, ratio_56):
+    """Words for a prediction that is too large, or None."""
+    power = math.log(guess) / math.log(ratio_56)
+    if 2.7 < power < 3.3 or 3.7 < power < 4.3:
+        return "it is plain-56's ratio multiplied by itself too often; the depth doubles once"
+    if 50 < guess / ratio_56**2 < 200:
+        return "it is about a hundred times the square of plain-56's; a ratio is not in per cent"
     return None
 
 
@@ -397,29 +463,58 @@ def _judge_modes(network, mode):
     )
 
 
+def _first_norm_alone(network):
+    network.train().bn1.eval()
+
+
+def _without_statistics(network):
+    for module in network.eval().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+
+
+MODES = {  # in which a network was measured, and the words for it
+    "that is what the network answers in *training* mode, with the statistics of this batch": (
+        nn.Module.train
+    ),
+    "only the first batch norm was in evaluation mode; those inside the blocks were not": (
+        _first_norm_alone
+    ),
+    "the running statistics were reset before it was measured; they belong to the network": (
+        _without_statistics
+    ),
+}
+
+
+def _measured(network, images, mode):
+    twin = copied(network)
+    mode(twin)
+    return twin(images).argmax(1)
+
+
 @torch.no_grad()
 def _labels_with_errors(network, images, wrong):
     """Labels that the network in evaluation mode gets wrong exactly `wrong` times.
 
-    In training mode it is wrong, and right, another number of times.
+    In other modes it is wrong, and right, another number of times.
     """
-    twin = copied(network)
-    said, in_training = twin.eval()(images).argmax(1), twin.train()(images).argmax(1)
-    for _ in range(100):
+    said = _measured(network, images, nn.Module.eval)
+    others = [_measured(network, images, mode) for mode in MODES.values()]
+    for _ in range(200):
         labels, chosen = said.clone(), torch.randperm(len(said))[:wrong]
         labels[chosen] = (labels[chosen] + random.randint(1, 9)) % 10
-        if int((in_training != labels).sum()) not in (wrong, len(said) - wrong):
+        counts = [wrong, len(said) - wrong, *(int((o != labels).sum()) for o in others)]
+        if len(set(counts)) == len(counts):
             break
     return labels
 
 
 @torch.no_grad()
 def _judge_error(got, network, images, labels):
-    twin, wanted, count = copied(network), 0.3, len(labels)
-    logits = twin.eval()(images)
+    wanted, count = 0.3, len(labels)
+    logits = copied(network).eval()(images)
     loss = nn.functional.cross_entropy(logits, labels).item()
-    in_training = (twin.train()(images).argmax(1) != labels).double().mean().item()
-    mode = "that is what the network answers in *training* mode, with the statistics of this batch"
+    across = logits.argmax(0)
     known = [
         (1 - wanted, "that is the share it got *right*, the accuracy", None),
         (wanted * 100, "the error is a fraction here, not a percentage", None),
@@ -429,8 +524,14 @@ def _judge_error(got, network, images, labels):
             None,
         ),
         (loss, "that is the loss, not the share of wrong answers", None),
-        (in_training, mode, 1),
     ]
+    for words, mode in MODES.items():
+        error = (_measured(network, images, mode) != labels).double().mean().item()
+        known.append((error, words, 1))
+    if got > 0.85:
+        missed = (across != labels[: len(across)]).double().mean().item()
+        words = "is `argmax` taken over the classes, axis 1? Along the images it gives this"
+        known.append((missed, words, None))
     judge(got, wanted, "the error", known, 1, tolerance=1e-5)
 
 

@@ -428,7 +428,7 @@ BANKS = {
             ),
             (sizes(add=lambda k, s, p: 2 * p), "was not subtracted"),
             (sizes(add=lambda k, s, p: s), "needs no step"),
-            (lambda *setting: [5, *sizes()(*setting)], ", got "),
+            (lambda *setting: [5, *sizes()(*setting)], " and output "),
             (
                 lambda out, k, s, p: [n for n in by_search(out, k, s, p) if s < 3 or n % 2],
                 ", got ",

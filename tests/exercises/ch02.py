@@ -107,6 +107,16 @@ def right_clip(gradients, limit):
     return [g * limit / norm if norm > limit else g.clone() for g in gradients]
 
 
+def only_those_above(gradients, limit):
+    scale = limit / (joint_norm(gradients) + 1e-9)
+    return [g * scale if g.norm() > limit else g.clone() for g in gradients]
+
+
+def spectral_norm(gradients):
+    norms = [torch.linalg.matrix_norm(g, 2) if g.dim() == 2 else g.norm() for g in gradients]
+    return torch.stack(norms).norm()
+
+
 def always(gradients, limit):
     return [g * (limit / joint_norm(gradients)) for g in gradients]
 
@@ -118,6 +128,7 @@ BANKS = {
             lambda a, n: torch.tensor(2.0 / (n + n * a * a)).sqrt(),
             lambda a, n: nn.init.calculate_gain("leaky_relu", a) / n**0.5,
             lambda a, n: numpy.sqrt(2 / (1 + numpy.square(a)) / n),
+            lambda a, n: math.sqrt(2 / n) / math.hypot(1, a),
         ],
         wrong=[
             (lambda a, n: 2 / ((1 + a**2) * n), "that is the variance"),
@@ -130,7 +141,13 @@ BANKS = {
             (lambda a, n: math.sqrt(2 / (1 + a**2)), "the gain alone"),
             (lambda a, n: math.sqrt(2 / (abs(1 - a) * n + 1e-9)), "takes nothing away"),
             (lambda a, n: math.sqrt(2 / (abs(1 - a * a) * n + 1e-9)), "takes nothing away"),
-            (lambda a, n: 0.01, "and fan_in"),
+            (lambda a, n: 0.01, "neither slope nor fan_in"),
+            (lambda a, n: 1 / (a + math.sqrt(n)), "and fan_in"),
+            (lambda a, n: (2 / ((1 + a**2) * n)) ** 0.25, "root was taken once too often"),
+            (lambda a, n: math.sqrt(2 / (a**2 * n + 1e-12)), "the positive half is missing"),
+            (lambda a, n: math.sqrt(2 / n) * (1 - a), "takes nothing away"),
+            (lambda a, n: math.sqrt((2 - a) / n), "is not taken from the 2"),
+            (lambda a, n: math.sqrt(2 / (1 + a**2) / 576), "`fan_in` is not used"),
             (lambda a, n: -math.sqrt(2 / n), "is positive"),
             (lambda a, n: None, "end with `return`"),
             (lambda a, n: math.sqrt(2 / n) / (1 + a), "not as (1 + a)²"),
@@ -138,7 +155,7 @@ BANKS = {
             (lambda a, n: math.sqrt(2 / (1 + a**2 * n)), "the slope's square alone"),
             (lambda a, n: math.sqrt(2 / (1 + a**2)) / n, "belongs under the root"),
             (lambda a, n: math.sqrt(6 / ((1 + a**2) * n)), "the *bound* of a uniform"),
-            (lambda a, n: math.sqrt(2 / ((1 + 0.01**2) * n)), "and fan_in"),
+            (lambda a, n: math.sqrt(2 / ((1 + 0.01**2) * n)), "`slope` is not used"),
             (lambda a, n: math.sqrt((1 + a**2) / (2 * n)), "must stand below the line"),
             (lambda a, n: math.sqrt(1 / ((0.5 + a**2) * n)), "counts for both terms"),
         ],
@@ -175,22 +192,28 @@ BANKS = {
             ),
             (positive, "none of its numbers is negative"),
             (lambda *s: torch.zeros(s), "must be random"),
-            (lambda *s: torch.randn(s) * 0.3, "for the variance of the weight"),
-            (lambda *s: torch.randn(s[1], s[0], *s[2:]), "Expected shape"),
+            (lambda *s: torch.randn(s) * 0.3, "the same whatever the sizes"),
+            (lambda *s: torch.randn(s[1], s[0], *s[2:]), "the input channels come first"),
+            (lambda *s: torch.randn(*s[:2], s[3], s[2]), "the width comes before"),
+            (lambda *s: torch.randn(s[0], fan(*s)), "yours is a table"),
+            (lambda *s: torch.randn(s)[None], "Expected shape"),
+            (drawn(lambda o, i, h, w: 9 * i), "nine pixels were counted"),
+            (drawn(lambda o, i, h, w: i * (h + w)), "height and width multiply"),
             (drawn(lambda o, i, h, w: i * h * h), "its width is another"),
             (drawn(lambda o, i, h, w: (o + i) * h * w / 2), "mean of fan_in and fan_out"),
             (lambda *s: torch.randn(s) / math.sqrt(2 / fan(*s)), "not multiplied"),
             (lambda *s: drawn(fan)(1, *s[1:]).expand(s), "got the same kernel"),
             (lambda *s: drawn(fan)(*s) - 0.2, "The mean of the weight is not 0."),
-            (lambda *s: torch.randn(s) * math.sqrt(2 / (48 * 9)), "for the variance of the weight"),
+            (lambda *s: torch.randn(s) * math.sqrt(2 / (48 * 9)), "the same whatever the sizes"),
+            (drawn(lambda *s: 5 * fan(*s)), "for the variance of the weight"),
         ],
     ),
     "predict_padding": Bank(
         given=(0.667,),
         right=[2 / 3, 0.67, math.sqrt(4 / 9), torch.tensor(0.65), 0.7],
         wrong=[
-            (4 / 9, "4 of 9 is the factor"),
-            (0.4444, "4 of 9 is the factor"),
+            (4 / 9, "4 of 9 is the factor of the mean *square*"),
+            (0.4444, "4 of 9 is the factor of the mean *square*"),
             (1, "all nine inputs"),
             (0.92, "about the value for 8"),
             (1.5, "can only take away"),
@@ -200,7 +223,12 @@ BANKS = {
             (0.8165, "or as a root mean square, that is 6 of"),
             (5 / 9, "as a mean square, that is 5 of"),
             (0.745, "as a root mean square, that is 5 of"),
-            (0.5, "for the factor, got 0."),
+            (0.5, "one half is a share of one axis"),
+            (0.6, "for the factor, got 0."),
+            ((4 / 9) ** 2, "4 of 9 squared"),
+            (math.sqrt(2 / 9), "that is 2 of nine places or ReLU's half"),
+            (math.sqrt(8 / 9), "He's 2, which makes up"),
+            (0.23, "about a quarter of the factor"),
             (0.03, "for the factor, got 0."),
             (-0.5, "is positive"),
             ("two thirds", "got 'two thirds'."),
@@ -257,6 +285,26 @@ BANKS = {
             (scaled(lambda a, b: a.mean(), lambda a, b: 1 / a.std()), "was multiplied by the"),
             (scaled(lambda a, b: -a.mean(), lambda a, b: a.std()), "the mean was added"),
             (lambda a, b: (own(b), own(b)), "in another shape"),
+            (lambda a, b: right_standardize(a, b)[::-1], "The test images came back first"),
+            (
+                scaled(lambda a, b: a[0].mean(), lambda a, b: a[0].std()),
+                "those of the first training image",
+            ),
+            (
+                scaled(
+                    lambda a, b: (a.mean() + b.mean()) / 2, lambda a, b: (a.std() + b.std()) / 2
+                ),
+                "the averages of both parts'",
+            ),
+            (
+                scaled(lambda a, b: a.median(), lambda a, b: (a - a.median()).abs().mean()),
+                "median and mean distance",
+            ),
+            (
+                scaled(lambda a, b: a.mean(), lambda a, b: a.square().mean().sqrt()),
+                "the root of the mean square",
+            ),
+            (scaled(lambda a, b: 4.88, lambda a, b: 6.02), "with other images, the same mean"),
             (
                 lambda a, b: (scaled(lambda p, q: p.mean(), lambda p, q: p.std())(a, b)[0], b[:3]),
                 "in another shape",
@@ -301,6 +349,20 @@ BANKS = {
             (zero_by_zero, "0/0 was computed"),
             (clip_in_place, "changed its input in place"),
             (lambda g, limit: joint_norm(g), "Expected a list with one"),
+            (only_those_above, "whose own norm is above the limit"),
+            (
+                lambda g, limit: [p / limit if joint_norm(g) > limit else p for p in g],
+                "it was divided by the limit",
+            ),
+            (
+                by(lambda g, limit: limit / math.sqrt(sum(p.square().mean() for p in g) + 1e-9)),
+                "squares were averaged in each tensor",
+            ),
+            (by(lambda g, limit: limit / (spectral_norm(g) + 1e-9)), "largest singular value"),
+            (
+                by(lambda g, limit: limit / (torch.stack(list(g)).norm() + 1e-9)),
+                "flatten each before",
+            ),
             (by(lambda g, limit: 0.01), "of all together (limit"),
             (lambda g, limit: [g[0] * 0.1, *g[1:]], "of all together (limit"),
         ],
@@ -318,8 +380,8 @@ BANKS = {
             (lambda x, s: (x.var() / s.square().mean()).sqrt(), "the inverse"),
             (lambda x, s: s.mean() / x.std(), "squared before their mean"),
             (lambda x, s: s.std() / x.std(), "nothing subtracted"),
-            (lambda x, s: s.square().mean().sqrt(), "the slope alone"),
-            (lambda x, s: 1 / x.std(), "BN's division alone"),
+            (lambda x, s: s.square().mean().sqrt(), "that is the slope alone"),
+            (lambda x, s: 1 / x.std(), "slope's size does not"),
             (lambda x, s: s.square().mean() / x.std(), "no root is taken"),
             (lambda x, s: s.square().mean().sqrt() / x.var(), "standard deviation of x"),
             (lambda x, s: (s.mean() / x.var()).sqrt(), "squared before their mean"),
@@ -333,6 +395,15 @@ BANKS = {
             (lambda x, s: s.abs().mean() / x.std(), "squared before their mean"),
             (lambda x, s: 7.0, "a kinked line, got 7"),
             (lambda x, s: s / x, "Expected one number"),
+            (lambda x, s: ((s * x).square().mean() / x.var()).sqrt(), "in another order"),
+            (lambda x, s: (s.square() / (x.square() + 1e-5)).mean().sqrt(), "in another order"),
+            (
+                lambda x, s: (s.square().mean() / (x.square().mean() - x.mean()).abs()).sqrt(),
+                "minus the *square* of the mean",
+            ),
+            (lambda x, s: s.max() / x.std(), "that is the largest slope"),
+            (lambda x, s: (s.square().mean() / x[x > 0].var()).sqrt(), "positive outputs alone"),
+            (lambda x, s: ((s > 0).double().mean() / x.var()).sqrt(), "slope's size does not"),
             (lambda x, s: x.sub_(x.mean()).std(), "changed its input in place"),
         ],
     ),

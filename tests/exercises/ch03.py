@@ -156,6 +156,37 @@ def leaves_a_hook(network, images, labels):
     return right_error(network, images, labels)
 
 
+def over_the_images(network, images, labels):
+    with torch.no_grad():
+        said = copy.deepcopy(network).eval()(images).argmax(0)
+    return (said != labels[: len(said)]).float().mean()
+
+
+def resets_statistics(network, images, labels):
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    return right_error(network, images, labels)
+
+
+def only_the_first_norm(network, images, labels):
+    mode = network.training
+    network.bn1.eval()
+    wrong = only_no_grad(network, images, labels)
+    network.train(mode)
+    return wrong
+
+
+def in_chunks(network, images, labels):
+    mode = network.training
+    network.train(False)
+    with torch.inference_mode():
+        parts = zip(images.split(50), labels.split(50), strict=True)
+        wrong = sum((network(x).argmax(1) != y).sum().item() for x, y in parts)
+    network.train(mode)
+    return wrong / len(images)
+
+
 def count_by_recursion(network):
     if isinstance(network, nn.Conv2d | nn.Linear):
         return 1
@@ -183,6 +214,20 @@ def count_three_by_three(network):
 def count_minus_shortcuts(network):
     shortcuts = sum(name.endswith("downsample") for name, _ in network.named_modules())
     return len(weighted(network)) - shortcuts
+
+
+def two_a_block(network):
+    stages = [m for name, m in network.named_children() if name.startswith("layer")]
+    return 2 * sum(map(len, stages)) + 2
+
+
+def by_stride(network):
+    return sum(getattr(m, "stride", (1, 1)) == (1, 1) for m in weighted(network))
+
+
+def two_levels(network):
+    found = [m for child in network.children() for m in (child, *child.children())]
+    return sum(isinstance(m, nn.Conv2d | nn.Linear) for m in found)
 
 
 def diagonals(channels, size):
@@ -260,7 +305,13 @@ BANKS = {
                 lambda network: sum(isinstance(m, nn.Conv2d) for m in network.named_modules()),
                 "nothing was found",
             ),
-            (lambda network: 123, "got 123"),
+            (lambda network: 123, "The same number comes"),
+            (lambda network: 2 * len(weighted(network)) + 1, ", got "),
+            (lambda network: 6 * len(network.layer1) + 2, "has a `layer1`"),
+            (two_a_block, "made of blocks with two layers"),
+            (by_stride, "the stride does not tell"),
+            (lambda network: named(network, nn.Conv2d, nn.ReLU, skip="downsample"), "activations"),
+            (two_levels, "only two levels were looked at"),
             (lambda network: None, "end with `return`"),
         ],
     ),
@@ -292,17 +343,26 @@ BANKS = {
             (lambda c, k: by_hand(c, k) * float("nan"), "NaN is among them"),
             (shifted, "another place"),
             (only_first, "every channel needs its own 1"),
-            (always_at_one, "row 1, column 1"),
+            (always_at_one, "row 1 and column 1"),
+            (lambda c, k: by_hand(c, k).sum(1, keepdim=True), "one input channel"),
+            (lambda c, k: by_hand(c, k).permute(2, 3, 0, 1), "channels last"),
         ],
     ),
     "predict_ratio": Bank(
         given=(1900.0, 4.1e6),
         right=[1900.0**2, 3e6, 1900.0 ** (108 / 54), torch.tensor(2.5e6), 10_000_000],
         wrong=[
-            (1900, "would change nothing"),
+            (1900, "changed next to nothing"),
+            (1900 * 110 / 54 / 2.0, "changed next to nothing"),
+            (1900**0.5, "the root of plain-56's ratio"),
+            (1900 ** (1 / 54), "the factor of one layer"),
+            (1900 ** (1 / 54) * 108, "a layer's factor times"),
+            (109**2, "counts layers"),
+            (1900 * 2.0**54, "for each of 108 layers"),
+            (100 * 1900**2, "a ratio is not in per cent"),
             (3800, "each layer *added*"),
             (1900 * 54, "multiplied by the number of layers"),
-            (1900 * 2**3, "got 15,200"),
+            (1900 * 2**3, "for each of 108 layers"),
             (1, "the factor per layer would be 1"),
             (110 / 56, "counts layers"),
             (54, "counts layers"),
@@ -311,7 +371,7 @@ BANKS = {
             (0.001, "*vanish* towards the input"),
             (-5, "is positive"),
             (1900.0**3, "too often"),
-            (3e8, "got 300,000,000"),
+            (3e8, "a ratio is not in per cent"),
             ("many", "Expected a number"),
             (float("inf"), "finite number"),
         ],
@@ -347,6 +407,7 @@ BANKS = {
             lambda n, x, y: train.evaluate(n, x, y)[1],
             on_a_copy,
             each_mode_put_back,
+            in_chunks,
         ],
         wrong=[
             (as_it_comes, "the statistics of this batch"),
@@ -365,6 +426,9 @@ BANKS = {
             (lambda n, x, y: right_error(n, x, y) * len(y), "the *number* of errors"),
             (lambda n, x, y: train.evaluate(n, x, y)[0], "that is the loss"),
             (lambda n, x, y: 0.123, "got 0.123"),
+            (over_the_images, "is `argmax` taken over"),
+            (resets_statistics, "were reset before it was measured"),
+            (only_the_first_norm, "only the first batch norm"),
         ],
     ),
 }
