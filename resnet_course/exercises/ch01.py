@@ -366,6 +366,11 @@ def _wrong_sizes(out, k, s, p):
             "as many as the stride squared; a side has one direction only",
             2,
         ),
+        (
+            range((out - 1) * 2 + k - 2 * p, out * 2 + k - 2 * p),
+            "the stride was taken as 2, whatever it is",
+            1,
+        ),
         ([s], "that is how many there are; the sizes themselves were asked for", 2),
         ([(out + 2 * p - k) // s + 1], other_way, 1),
         (range((out + 2 * p - k) // s + 1, (out + 2 * p - k) // s + 1 + s), other_way, 1),
@@ -969,12 +974,13 @@ QUIZ = [
                 "It names about 97 % of them, more than the raw pixels do.",
             ),
             (
-                "*Where* a feature lies tells nothing new any more.",
-                "*How much* of it there is says it already. After the first convolution the places "
-                "still told a lot.",
+                "*Where* a feature lies tells the nearest average nothing new any more.",
+                "*How much* of it there is says it already: the head reads these means alone, so "
+                "training had to put it there. After the first convolution the places still told "
+                "a lot.",
             ),
             (
-                "Three stages do this to any image, with or without training.",
+                "Three stages would do this to any image that comes, with or without training.",
                 "The control says otherwise: untrained, the means stay far behind.",
             ),
         ],
@@ -1010,7 +1016,7 @@ QUIZ = [
                 "Three 3 × 3 layers have *fewer* weights than one 7 × 7 layer.",
             ),
             (
-                "VGG's authors had shown that the error goes on falling with every added layer.",
+                "VGG's own authors had shown that the error keeps falling with every added layer.",
                 "Their own table 3 hardly improves from 16 to 19 layers.",
             ),
         ],

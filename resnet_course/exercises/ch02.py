@@ -223,7 +223,7 @@ def conv_weight(attempt):
         )
     ((out, inputs, height, width), one), (_, other) = trials
     if abs(one / other - 1) < 0.04 < abs(one - 1):
-        larger = call(attempt, 2 * out, 3 * inputs, height, width)
+        larger = call(attempt, 2 * out, 3 * inputs, 2 * height, width + 1)
         expect(
             abs(larger.detach().double().var().item() / one - 1) > 0.04,
             "The variance is not 2 / fan_in: it is the same whatever the sizes are.",
@@ -980,7 +980,7 @@ QUIZ = [
                 "factor comes out above 1.",
             ),
             (
-                "It vanishes no longer, and grows by 1.2 per layer.",
+                "It vanishes no longer: it grows, by 1.2 in each layer.",
                 "The weights' size cancels. What remains is ReLU's own factor, "
                 "whatever the weights' size.",
             ),

@@ -585,16 +585,16 @@ QUIZ = [
                 "proportion. Times the weights' norm, the two are of the same order.",
             ),
             (
+                "The first layers have learned all that there was to learn.",
+                "The training error is still high. A small step is no sign of success.",
+            ),
+            (
                 "The first layers hardly move any more, by their own measure.",
                 "The relative step falls with the square of the weights: there it is far smaller "
                 "than at the last layer.",
             ),
-            (
-                "The first layers have learned all that there was to learn.",
-                "The training error is still high. A small step is no sign of success.",
-            ),
         ],
-        right=1,
+        right=2,
     ),
     Question(
         "Plain-56 trains with a slope of 0.5 and nothing else changed. Is this proof that the "
@@ -606,10 +606,10 @@ QUIZ = [
                 "A slope also changes what comes forwards.",
             ),
             (
-                "It is evidence for it: a prediction that could have failed. Proof would need a "
-                "change that moves the growth alone.",
+                "It is evidence, from a prediction that could have failed.",
                 "The order of four slopes was predicted. But the slope changes the forward signal "
-                "as well, and β = 2 speaks against growth as the whole cause.",
+                "as well, and β = 2 speaks against growth as the whole cause: proof would need a "
+                "change that moves the growth alone.",
             ),
             (
                 "It proves nothing, since another activation function is another network.",

@@ -431,7 +431,7 @@ BANKS = {
             (lambda *setting: [5, *sizes()(*setting)], " and output "),
             (
                 lambda out, k, s, p: [n for n in by_search(out, k, s, p) if s < 3 or n % 2],
-                ", got ",
+                " and output ",
             ),
             (lambda *setting: [], "The list is empty"),
             (
@@ -453,7 +453,7 @@ BANKS = {
             (sizes(add=lambda k, s, p: 4 * p), "the padding was added"),
             (
                 lambda out, k, s, p: range(smallest(out, k, 2, p), smallest(out, k, 2, p) + 2),
-                ", got ",
+                "was taken as 2",
             ),
             (lambda *setting: sizes()(*setting) * 2, "more than once"),
             (lambda *setting: "12", "Expected a list of sizes"),
