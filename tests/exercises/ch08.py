@@ -216,6 +216,13 @@ def no_statistics(network):
             module.track_running_stats = False
 
 
+def norms_reset(network):
+    frozen(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+
+
 def stem_forgotten(network):
     only_gradients(network)
     for layers in (network.layer1, network.layer2, network.layer3):
@@ -546,6 +553,7 @@ BANKS = {
                 "one mean for each channel",
             ),
             (lambda p, m, s: prepared(p.flip(-1), m, s), "it is mirrored"),
+            (lambda p, m, s: (smaller(middle(p), m) - m / 255) / s, "the pixel values were not"),
             (as_if_broad, "as if it were broad"),
             (written_in, "the small picture is not as large"),
             (stays_bytes, "subtracted in uint8"),
@@ -610,6 +618,7 @@ BANKS = {
             (statistics_forgotten, "itself changed the running statistics"),
             (statistics_reset, "itself changed the running statistics"),
             (weights_changed, "itself changed weights"),
+            (norms_reset, "itself changed weights"),
             (no_dropout, "has another probability"),
             (no_statistics, "its running mean stands still"),
             (stem_forgotten, "the batch norm `bn1` is"),
