@@ -117,6 +117,7 @@ class Watch:
     def __init__(self, network, optimizer):
         self.network, self.backward, self.step = network, 0, 0
         self.empty, self.first, self.fresh = 0, None, None
+        self.parallel = []  # do they point the right way, step by step?
         self.used, self.found = None, []  # the last gradients, and what they were, step by step
         network[1].weight.register_hook(self.note_backward)
         optimizer.register_step_pre_hook(self.note_start)
@@ -139,6 +140,10 @@ class Watch:
             for name, p in self.network.named_parameters()
         }
         self.empty += not any(gradient.any() for gradient in self.used.values())
+        here, right = (
+            torch.cat([g.flatten() for g in x.values()]) for x in (self.used, self.fresh)
+        )
+        self.parallel.append(F.cosine_similarity(here, right, dim=0).item() > 1 - 1e-5)
         self.found.append(
             {
                 "fresh"
@@ -189,7 +194,6 @@ STEPS = {  # the right one, and those that are often written in its place
     "uphill": _make_step(lambda y, t: -F.cross_entropy(y, t)),
     "softmax adds up": _make_step(lambda y, t: F.cross_entropy(y.softmax(1), t), zero=False),
     "sum adds up": _make_step(lambda y, t: F.cross_entropy(y, t, reduction="sum"), zero=False),
-    "divided": _make_step(lambda y, t: F.cross_entropy(y, t) / len(t)),
     "first image": _make_step(lambda y, t: F.cross_entropy(y[:1], t[:1])),
     "last image": _make_step(lambda y, t: F.cross_entropy(y[-1:], t[-1:])),
     "each class": _make_step(lambda y, t: F.binary_cross_entropy_with_logits(y, _one_hot(y, t))),
@@ -215,8 +219,6 @@ WHY = {
     "softmax adds up": "the softmax was done twice, and gradients of earlier batches were added",
     "sum adds up": "the gradient is that of the *sum* over the batch, and gradients of earlier "
     "batches were added",
-    "divided": "`cross_entropy` is a mean already, and was divided by the number of images once "
-    "more",
     "first image": "the loss is that of one image alone, not of the batch",
     "last image": "the loss is that of one image alone, not of the batch",
     "each class": "each class was judged on its own, yes or no; the text asks for `cross_entropy`",
@@ -292,6 +294,11 @@ def _judge_weights(theirs, new, by, watch):
         f"`step()` {watch.step} times.",
     )
     start = "The weights after four updates are not the right ones"
+    expect(
+        any(found != {"fresh"} for found in watch.found),
+        f"{start}: every step had the right gradients, so something else has changed the weights "
+        "or the optimizer's settings.",
+    )
     words = [
         why for name, why in WHY.items() if differing(got, learned(by(STEPS[name])), 1e-3) is None
     ]
@@ -303,7 +310,19 @@ def _judge_weights(theirs, new, by, watch):
 
 
 def _judge_clearing(watch, start):
-    """Gradients that were cleared in some calls only, or for some parameters only."""
+    """What the gradients that each step found were made of."""
+    expect(
+        not all(watch.parallel),
+        f"{start}: the gradients point the right way, but they are longer or shorter than those of "
+        "the batch's mean loss.",
+        2,
+    )
+    expect(
+        "other" not in watch.found[0],
+        f"{start}: already the first gradients are not those of `cross_entropy`, of the raw "
+        "outputs in training mode and the labels of all the images.",
+        2,
+    )
     if any("other" in found for found in watch.found):
         return
     added = ["added" in found for found in watch.found]
@@ -432,6 +451,13 @@ def _why_rate(phases, rates, first, last):
         return "it is 0.1 from the start, so the warm-up is missing"
     if _near(early, 0.001) and rest:
         return "the warm-up is a tenth of the rate, not a hundredth"
+    if first == 48_000 and _near(second_drop, 0.001) and _near(drop, 0.01):
+        return "the last phase has no end in the text, and yours changes once more"
+    if first == 48_000 and _near(second_drop, 0.01) and _near(drop, 0.01):
+        return "the second division by 10 is missing"
+    inner = next((n for n, _ in phases if first < n <= last), None)
+    if inner is not None and (first < 48_000 or inner > 48_001):
+        return f"inside this phase yours changes, with {inner:,} updates done"
     if not _near(early, 0.01) or not _near(plain, 0.1):
         return None
     if _near(drop, 0.1) and _near(second_drop, 0.1):
@@ -446,8 +472,6 @@ def _why_rate(phases, rates, first, last):
         return "the second division by 10 is missing"
     if _near(second_drop, 0.0001):
         return "the two drops make 1/100 in all; more was divided"
-    if _near(second_drop, 0.001):
-        return "the last phase has no end in the text, and yours changes once more"
     return None
 
 

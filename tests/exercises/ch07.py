@@ -86,6 +86,11 @@ def with_its_own_optimizer(network, optimizer, images, labels):
     return right_step(network, torch.optim.SGD(network.parameters(), 0.02, 0.9), images, labels)
 
 
+def with_another_rate(network, optimizer, images, labels):
+    optimizer.param_groups[0]["lr"] = 0.02
+    return right_step(network, optimizer, images, labels)
+
+
 def by_hand(network, optimizer, images, labels):
     loss = F.cross_entropy(network(images), labels)
     network.zero_grad()
@@ -327,12 +332,14 @@ BANKS = {
             ),
             (step_of(F.nll_loss), "raw output, without a softmax"),
             (step_of(lambda y, t: F.cross_entropy(y[:1], t[:1])), "one image alone"),
-            (step_of(lambda y, t: F.cross_entropy(y, t) / len(t)), "was divided by the number of"),
+            (step_of(lambda y, t: F.cross_entropy(y, t) / len(t)), "longer or shorter"),
             (step_of(lambda y, t: F.cross_entropy(y, t, reduction="sum")), "that of the *sum*"),
             (step_of(before=[nn.Module.eval]), "in evaluation mode"),
             (step_of(lambda y, t: -F.cross_entropy(y, t)), "*up* the gradient"),
             (step_of(against_one_hot), "a squared error"),
-            (step_of(hinge), "where the gap is largest"),
+            (step_of(hinge), "the first gradients are not those of"),
+            (step_of(lambda y, t: F.cross_entropy(y, t) ** 2), "longer or shorter"),
+            (with_another_rate, "every step had the right gradients"),
             (
                 step_of(lambda y, t: F.cross_entropy(y.softmax(1), t), order=("backward", "step")),
                 "done twice, and",
@@ -382,7 +389,7 @@ BANKS = {
             (late, "the change comes too late; with"),
             (early, "the change comes too early"),
             (counted_after_warm_up, "counted from the start"),
-            (lambda n: 0.1 / (1 + n) + 0.06, "the rate is 0.01, got"),
+            (lambda n: 0.1 / (1 + n) + 0.06, "inside this phase yours changes"),
             (lambda n: 0.01 if n < 400 else 10 / (100 + n), "it changes again and again"),
             (lambda n: right_rate(n) * 100, "no percentage"),
             (lambda n: right_rate(n) / 2, "All rates are 0.5 times"),
@@ -390,6 +397,10 @@ BANKS = {
             (lambda n: 0.01 if n < 391 else right_rate(max(n, 400)), "391 updates are one epoch"),
             (lambda n: 0 if n >= 64_000 else right_rate(n), "has no end in the text"),
             (lambda n: {400: 0.1, 32_000: 0.01}.get(n, 0.1), "hold for a single update"),
+            (
+                lambda n: 0.01 if n < 400 else 0.1 * 0.1 ** ((n - 400) // 16_000),
+                "inside this phase yours changes",
+            ),
             (lambda n: 0.02 if n < 400 else right_rate(n), "the rate is 0.01, got"),
             (lambda n: "0.1", "Expected a number"),
         ],
