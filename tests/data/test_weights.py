@@ -208,17 +208,21 @@ def test_unknown_networks_are_refused():
         weights.imagenet("resnet20")
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["zip", "before 2020"])
-def test_torchvision_s_checkpoint_in_our_network(server, tmp_path, old):
+@pytest.mark.parametrize(
+    ("network", "old"),
+    [("resnet18", False), ("resnet18", True), ("resnet50", False)],
+    ids=["resnet18, zip", "resnet18, before 2020", "resnet50, zip"],
+)
+def test_torchvision_s_checkpoint_in_our_network(server, tmp_path, network, old):
     """The whole way, with torchvision's own network (random weights), in both file formats."""
     torch.manual_seed(0)
-    theirs = models.resnet18().eval()
+    theirs = getattr(models, network)().eval()
     state = OrderedDict(theirs.state_dict())
     if old:  # the first checkpoints have no such counters
         state = OrderedDict((k, v) for k, v in state.items() if "num_batches" not in k)
     name, server.content = checkpoint(state, _use_new_zipfile_serialization=not old)
-    found = weights.imagenet("resnet18", tmp_path, f"{server.url}/half/{name}")
-    ours = resnet.resnet18()
+    found = weights.imagenet(network, tmp_path, f"{server.url}/half/{name}")
+    ours = getattr(resnet, network)()
     ours.load_state_dict(found.state)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():

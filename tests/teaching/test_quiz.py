@@ -106,7 +106,7 @@ def word(start):
     return pick
 
 
-SLACK = 2.5  # standard deviations above chance; 1.5 once the last chapter's quiz is balanced
+SLACK = 1.5  # standard deviations above chance; 1.5 once the last chapter's quiz is balanced
 STRATEGIES = {
     "the longest": longest,
     "the shortest": shortest,
