@@ -74,7 +74,7 @@ def _tried(attempt, network):
 
 def _networks():
     """Networks of drawn sizes. In each, the mistakes that show there give different numbers."""
-    n, linears = random.randint(2, 4), random.choice((3, 9))
+    n, linears = random.randint(2, 4), 3  # with other numbers two mistakes meet
     convolved = resnet.cifar_resnet(6 * n + 2, shortcut="C")
     convolved.fc = nn.Sequential(*(nn.Linear(64, 64) for _ in range(linears)))
     several = random.choice(([2, 2, 2], [2, 2, 3], [2, 3, 2], [3, 2, 2], [3, 3, 3]))
@@ -133,7 +133,7 @@ def _counts(network):
     known_names = sum(
         n.split(".")[-1].startswith("conv") or n.split(".")[-1] == "fc" for n, _ in named
     )
-    blocks = sum(isinstance(m, resnet.BasicBlock | resnet.Bottleneck) for m in network.modules())
+    blocks = sum(len(m) for name, m in network.named_children() if name.startswith("layer"))
     straight = sum(isinstance(m, nn.Conv2d) and m.stride == (1, 1) for _, m in named)
     active = of(nn.ReLU, skip=inside)
     two_levels = [m for child in outermost for m in (child, *child.children())]
@@ -148,7 +148,10 @@ def _counts(network):
             main - linears + active,
             2,
         ),
-        "only two levels were looked at; layers lie deeper": (near if blocks else None, 1),
+        "only two levels were looked at; layers lie deeper": (
+            near if blocks and near != direct else None,
+            1,
+        ),
         "the convolutions inside shortcuts do not count": (layers, 2),
         "batch norm has learned numbers, but is not counted as a layer": (main + norms, 2),
         "neither batch norm nor the shortcuts count": (layers + all_norms, 2),
@@ -411,11 +414,17 @@ def diagnose(attempt):
 )
 def mended_error(attempt):
     """A function: (network, images, labels) -> error in evaluation mode, a fraction."""
-    network = resnet.cifar_plain(8, in_channels=1)
     count = random.choice([120, 160, 200])
-    images = torch.randn(count, 1, 8, 8) + torch.linspace(-2, 2, count)[:, None, None, None]
-    for _ in range(3):
-        network(images)  # running statistics of these images
+    for _ in range(50):
+        network = resnet.cifar_plain(8, in_channels=1)
+        images = torch.randn(count, 1, 8, 8) + torch.linspace(-2, 2, count)[:, None, None, None]
+        for _ in range(3):
+            network(images)  # running statistics of these images
+        if all(
+            len(_measured(network, images, mode).unique()) > 2
+            for mode in (nn.Module.eval, *MODES.values())
+        ):
+            break  # it does not say the same of all images
     nn.functional.cross_entropy(network(images), torch.arange(count) % 10).backward()
     for mode, size in ((False, count), (True, count), (True, count // 2)):
         few = images[:size]
@@ -486,6 +495,7 @@ MODES = {  # in which a network was measured, and the words for it
 }
 
 
+@torch.no_grad()
 def _measured(network, images, mode):
     twin = copied(network)
     mode(twin)
@@ -527,7 +537,7 @@ def _judge_error(got, network, images, labels):
     ]
     for words, mode in MODES.items():
         error = (_measured(network, images, mode) != labels).double().mean().item()
-        known.append((error, words, 1))
+        known.append((error if abs(error - wanted) > 1e-9 else None, words, 1))
     if got > 0.85:
         missed = (across != labels[: len(across)]).double().mean().item()
         words = "is `argmax` taken over the classes, axis 1? Along the images it gives this"

@@ -205,7 +205,7 @@ BANKS = {
             (lambda *s: drawn(fan)(1, *s[1:]).expand(s), "got the same kernel"),
             (lambda *s: drawn(fan)(*s) - 0.2, "The mean of the weight is not 0."),
             (lambda *s: torch.randn(s) * math.sqrt(2 / (48 * 9)), "the same whatever the sizes"),
-            (drawn(lambda *s: 5 * fan(*s)), "for the variance of the weight"),
+            (drawn(lambda *s: 30 * fan(*s)), "for the variance of the weight"),
         ],
     ),
     "predict_padding": Bank(
