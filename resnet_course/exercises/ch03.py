@@ -600,9 +600,9 @@ QUIZ = [
             ),
             (
                 "The first layers hardly move any more, by their own measure.",
-                "The share of itself by which a gradient moves a layer falls with the square of the "
-                "weights, and the first gradient, which momentum kept up for some forty updates, has "
-                "faded: the relative step is far smaller than at the last layer.",
+                "The share of itself by which a gradient moves a layer falls with the square of "
+                "the weights, and the first gradient, which momentum kept up for some forty "
+                "updates, has faded: the relative step is far smaller than at the last layer.",
             ),
         ],
         right=2,
