@@ -59,7 +59,9 @@ def leaky_std(attempt):
         expect(got > 0, f"A standard deviation is positive; for {said} yours is not.")
         if abs(got / wanted - 1) < 1e-3:
             continue
-        why = _near(got, known, 1e-5) or _unused(attempt, got, a, fan_in)
+        why = _near(got, known, 1e-5)
+        if why is None:
+            why, said = _unused(attempt, got, a, fan_in), "everything asked"
         if why is None:
             fallback(wanted, got, f"slope {a:g} and fan_in {fan_in}")
         raise Mistake(f"The standard deviation is not the wanted one for {said}: {why[0]}.", why[1])
@@ -785,8 +787,8 @@ def growth(attempt):
         if abs(got / wanted - 1) > 0.004:
             expect(
                 not _paired(attempt, got, x, slope),
-                f"The factor of {name} is not the wanted one: with the slopes in another order "
-                "another factor comes; take the mean of each by itself, then divide.",
+                "The factor is not always the wanted one: with the slopes in another order "
+                "another comes; take the mean of each by itself, then divide.",
                 1,
             )
             why = _near(got, _wrong_growth(x, slope, wanted), 0.002)

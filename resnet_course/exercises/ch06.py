@@ -446,18 +446,24 @@ WHY = {
 
 def _explain_choice(asked, got, wanted):
     """Names one mistake, or two together, if that gives every answer that came."""
-    ways = {name: (CHOICES[name], WHY[name]) for name in WHY}
-    for (memory, memory_of), (limit, limit_of) in product(MEMORY.items(), LIMITS.items()):
-        if memory in WHY:
-            both = f"{WHY[memory]}; and {WHY[limit]}"
-            ways[memory, limit] = _choose(memory_of, limit_of), both
-    for choose, why in ways.values():
-        if [choose(*question) for question in asked] == got:
-            raise Mistake(f"Not always the deepest that fits: {why}.", 2)
+    single = [(CHOICES[name], why) for name, why in WHY.items()]
+    double = [
+        (_choose(memory_of, limit_of), f"{WHY[memory]}; and {WHY[limit]}")
+        for (memory, memory_of), (limit, limit_of) in product(MEMORY.items(), LIMITS.items())
+        if memory in WHY
+    ]
+
+    def compare(ways):
+        for choose, why in ways:
+            if [choose(*question) for question in asked] == got:
+                raise Mistake(f"Not always the deepest that fits: {why}.", 2)
+
+    compare(single)
     expect(
         any(depth is not None for depth in got),
         "The function finds nothing that fits, for every table, and one network always fits.",
     )
+    compare(double)  # two budgets read too small may find nothing, too
     i = next(i for i, depth in enumerate(got) if depth != wanted[i])
     table, batch, memory, limit = asked[i]
     what = f"{batch} images, {memory:,} bytes and {limit:,} multiply-adds"
