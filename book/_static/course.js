@@ -16,12 +16,21 @@ document.addEventListener("DOMContentLoaded", () => {
   title.after(button);
 });
 
-/* What scrolls sideways can be reached and moved by keyboard, too. */
+/* What scrolls sideways can be reached and moved by keyboard, too; looked at again when sizes change. */
 window.addEventListener("load", () => {
-  for (const place of document.querySelectorAll("main table, main pre, main div.cell_output, main div.math, main .text_html, main figure > div")) {
-    const style = getComputedStyle(place);
-    const scrolls = ["auto", "scroll"].includes(style.overflowX) || ["auto", "scroll"].includes(style.overflowY);
-    const larger = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight;
-    if (scrolls && larger && !place.hasAttribute("tabindex")) place.tabIndex = 0;
-  }
+  const places = document.querySelectorAll("main table, main pre, main div.cell_output, main div.math, main .text_html, main figure > div");
+  const look = () => {
+    for (const place of places) {
+      if (place.hasAttribute("tabindex")) continue;
+      const style = getComputedStyle(place);
+      const scrolls = ["auto", "scroll"].includes(style.overflowX) || ["auto", "scroll"].includes(style.overflowY);
+      const larger = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight;
+      if (scrolls && larger) place.tabIndex = 0;
+    }
+  };
+  look();
+  document.fonts?.ready.then(look);
+  const watcher = new ResizeObserver(() => look());
+  watcher.observe(document.querySelector("main"));
+  places.forEach(place => watcher.observe(place));
 });
