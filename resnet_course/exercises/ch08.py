@@ -231,7 +231,11 @@ def class_map(attempt):
         classes = channels if kind == "middle" else random.randrange(4, 9)
         kind = {"middle": random.randrange(1, classes - 1), "first": 0, "last": classes - 1}[kind]
         maps, weight, wanted = _maps(channels, height, width, classes, kind)
-        while not wanted.min() < -0.05 < 0.05 < wanted.max() or _likeliest(maps, weight) == kind:
+        while (
+            not wanted.min() < -0.05 < 0.05 < wanted.max()
+            or _likeliest(maps, weight) == kind
+            or _same_class_everywhere(maps, weight)
+        ):
             maps, weight, wanted = _maps(channels, height, width, classes, kind)
         got = _class_map(attempt, maps, weight, kind)
         known = _known_maps(wanted, maps, weight, kind)
@@ -255,6 +259,10 @@ def _maps(channels, height, width, classes, kind):
 
 def _likeliest(maps, weight):
     return (weight @ maps.mean((1, 2))).argmax()
+
+
+def _same_class_everywhere(maps, weight):
+    return len(torch.einsum("chw,kc->khw", maps, weight).argmax(0).unique()) == 1
 
 
 def _class_map(attempt, maps, weight, kind):
