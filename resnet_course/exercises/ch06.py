@@ -245,18 +245,29 @@ def _random_budget(memory_of, exact):
 
 
 def _telling_budgets():
-    """Questions to which every way of choosing in `CHOICES` answers differently."""
-    questions, answers = [], dict.fromkeys(CHOICES, ())
-    while len(questions) < QUESTIONS or len(set(answers.values())) < len(answers):
+    """Questions to which every way of choosing, and every two mistakes, answer differently."""
+    ways = [*CHOICES.values(), *(choose for choose, _ in _two_mistakes())]
+    questions, alike = [], [ways]  # groups of ways that have answered alike so far
+    while len(questions) < QUESTIONS or alike:
         memory_of = random.choice(list(MEMORY.values()))
         exact = random.random() < 0.3
         if exact and random.random() < 0.5:
             memory_of = MEMORY["right"]
         question = _random_budget(memory_of, exact)
-        if CHOICES["right"](*question) is not None:
+        if CHOICES["right"](*question) is None:
+            continue
+        parts = [part for group in alike for part in _by_answer(group, question)]
+        if len(questions) < QUESTIONS or len(parts) > len(alike):
             questions.append(question)
-            answers = {name: (*answers[name], CHOICES[name](*question)) for name in answers}
+            alike = [part for part in parts if len(part) > 1]
     return questions
+
+
+def _by_answer(ways, question):
+    groups = {}
+    for choose in ways:
+        groups.setdefault(choose(*question), []).append(choose)
+    return list(groups.values())
 
 
 def _chosen(attempt, costs, *budget, empty):
@@ -444,26 +455,25 @@ WHY = {
 }
 
 
-def _explain_choice(asked, got, wanted):
-    """Names one mistake, or two together, if that gives every answer that came."""
-    single = [(CHOICES[name], why) for name, why in WHY.items()]
-    double = [
+def _two_mistakes():
+    """A mistake about each of the two budgets -> [(how one chooses then, words)]."""
+    return [
         (_choose(memory_of, limit_of), f"{WHY[memory]}; and {WHY[limit]}")
         for (memory, memory_of), (limit, limit_of) in product(MEMORY.items(), LIMITS.items())
         if memory in WHY
     ]
 
-    def compare(ways):
-        for choose, why in ways:
-            if [choose(*question) for question in asked] == got:
-                raise Mistake(f"Not always the deepest that fits: {why}.", 2)
 
-    compare(single)
+def _explain_choice(asked, got, wanted):
+    """Names one mistake, or two together, if that gives every answer that came."""
     expect(
         any(depth is not None for depth in got),
         "The function finds nothing that fits, for every table, and one network always fits.",
     )
-    compare(double)  # two budgets read too small may find nothing, too
+    single = [(CHOICES[name], why) for name, why in WHY.items()]
+    for choose, why in (*single, *_two_mistakes()):
+        if [choose(*question) for question in asked] == got:
+            raise Mistake(f"Not always the deepest that fits: {why}.", 2)
     i = next(i for i, depth in enumerate(got) if depth != wanted[i])
     table, batch, memory, limit = asked[i]
     what = f"{batch} images, {memory:,} bytes and {limit:,} multiply-adds"

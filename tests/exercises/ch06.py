@@ -368,6 +368,10 @@ def columns_exchanged(costs, batch, memory, limit):
     return max(d for d, (p, m, k) in costs.items() if 12 * p + batch * m <= memory and k <= limit)
 
 
+def two_mistakes(costs, batch, memory, limit):
+    return max((d for d, (p, m, k) in costs.items() if 8 * p + batch * k <= memory), default=None)
+
+
 def the_middle_one(costs, batch, memory, limit):
     good = [d for d, (p, m, k) in costs.items() if 12 * p + batch * k <= memory and m <= limit]
     return sorted(good)[(len(good) - 1) // 2]
@@ -506,6 +510,7 @@ BANKS = {
             (lambda costs, *_: sorted(costs), "Expected one depth, got a collection"),
             (lambda costs, *a: costs[CHOICES["right"](costs, *a)], "got a row of the table"),
             (CHOICES["until one fails"], "where a shallower one does not"),
+            (two_mistakes, "the momentum is not; and the limit of multiply-adds was not"),
             (the_middle_one, "(depth, parameters, multiply-adds, kept: ("),
             (choose_and_empty, "changed the table"),
             (choose_and_delete, "changed the table"),
