@@ -86,6 +86,7 @@ def main():
     known = run_chapters.known_seconds(ROOT / "book" / "recorded" / "chapters.json")
     paths.sort(key=lambda path: -known.get(path.stem, 60.0))  # the longest first
     record = origin(__file__)
+    record["command"] += f" --neighbours {' '.join(map(str, options.neighbours))}"
     record["at_a_time"] = jobs = run_chapters.at_a_time(len(paths))
     record["threads_each"], record["seconds_beside_neighbours"] = 1, {}
     print(f"{describe(record)}, {jobs} at a time with one thread each")

@@ -81,7 +81,7 @@ def main():
     p.add_argument("--weights", help="folder of checkpoints of the runs on CIFAR-10")
     options = p.parse_args()
     record = origin(__file__)
-    record["command"] += " --weights runs"
+    record["command"] += " --weights runs" * bool(options.weights)
     print(describe(record))
     everything = fast.resident_arrays(data.cifar10_arrays(options.root))
     images, labels = photographs(everything, "train", 8 if options.quick else 64)

@@ -133,6 +133,14 @@ def test_contributing_quotes_the_recorded_figures():
         round(n, 2) for n in gpu["ratio"].values()
     }
     assert f"execute in {chapters['seconds']:.0f} s together" in text
+    name, slowest = max(chapters["chapters"].items(), key=lambda item: item[1]["seconds"])
+    assert f"longest is {name[:2]} ({slowest['seconds']:.0f} s)" in text
+    made, limit = (
+        [speed["images_per_second"][f"{what}, bf16{runs}"] for runs in ("", ", 2 runs")]
+        for what in ("reproduce", "convolutions alone")
+    )
+    one, two = (100 * a / b for a, b in zip(made, limit, strict=True))
+    assert f"`reproduce` reaches {one:.0f} % of it, and {two:.0f} % with two runs" in text
     longest = max(chapter["longest_cell"] for chapter in chapters["chapters"].values())
     assert f"the longest cell takes {longest:.0f} s" in text
 
