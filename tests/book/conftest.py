@@ -37,7 +37,9 @@ def visit(browser, address):
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
-        page.goto(f"{address}/{name}.html", wait_until="networkidle")
+        # A silent network alone does not say that the page has been read to its end.
+        page.goto(f"{address}/{name}.html", wait_until="load")
+        page.wait_for_load_state("networkidle")
         return page, requests, messages
 
     yield go
