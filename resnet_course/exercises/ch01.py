@@ -31,8 +31,14 @@ def _call(attempt, *arguments, sentence, hint):
     except (RuntimeError, IndexError) as error:
         said = str(error)
         shapes = any(word in said for word in ("size", "shape", "broadcast"))
-        if shapes and not said.startswith("view"):  # "Use .reshape" is better
+        if shapes and not said.startswith("view"):
             raise Mistake(sentence() if callable(sentence) else sentence, hint) from None
+        expect(
+            not said.startswith("view"),
+            "`view` stopped, which needs numbers that lie one after the other in memory; after a "
+            "`permute` or `transpose` they do not, and `reshape` copies them.",
+            hint,
+        )
         raise
 
 
@@ -293,6 +299,8 @@ def _judge_sizes(attempt, out, k, s, p, known):
         if why is None and set(got) < wanted and _right_if_small(attempt):
             why, hint = "small images are all there, larger ones are not; look further", None
         expect(len(got) > 0 or why, "The list is empty, but some images fit.")
+        if why is None and out == 1 and set(got) > wanted and max(got) == max(wanted):
+            why, hint = "on the smallest of them the kernel does not fit, not even once", 1
         if why is None:
             fallback(_span(wanted), _span(got), layer, hint)
         raise Mistake(f"The list is not the wanted one: {why}.", hint)
@@ -861,7 +869,13 @@ def _wrong_maps(x, matrix):
     n, c, height, width = x.shape
     out = len(matrix)
     alone = [size for size in (n, out, height, width) if size > 1]
-    known = [((n, height, width, out), "the channels came out last; they belong second")]
+    known = [
+        ((n, height, width, out), "the channels came out last; they belong second"),
+        (
+            (n, out, height + 2, width + 2),
+            "a frame of one pixel came around it; a 1 × 1 kernel needs no padding",
+        ),
+    ]
     if height != width:
         known.append(((n, out, width, height), "height and width are exchanged"))
     if len(alone) < 4:

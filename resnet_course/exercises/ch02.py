@@ -576,6 +576,12 @@ def clip(attempt):
             )
             expect("to be equal size" not in str(error), sizes, 1)
             raise
+        except ZeroDivisionError as error:
+            raise Mistake(
+                "For gradients that are all 0 it divides by 0; they are within any limit, and stay "
+                "as they are.",
+                2,
+            ) from error
         listed = isinstance(result, tuple | list)
         expect(
             listed and len(result) == len(parts),
@@ -793,6 +799,12 @@ def growth(attempt):
             )
             why = _near(got, _wrong_growth(x, slope, wanted), 0.002)
             if why is None:
+                expect(
+                    not _same_for_other(attempt, got, x, slope),
+                    "The factor does not hang on `x`: outputs twice as large give the same, but BN "
+                    "divides by their standard deviation.",
+                    1,
+                )
                 fallback(wanted, got, f"the factor of {name}", 1)
             raise Mistake(f"The factor of {name} is not the wanted one: {why[0]}.", why[1])
     found = {name: _exact_growth(activation) for name, activation in ACTIVATIONS.items()}
@@ -808,6 +820,14 @@ def _paired(attempt, got, x, slope):
     except Exception:
         return False
     return abs(again / got - 1) > 1e-4
+
+
+def _same_for_other(attempt, got, x, slope):
+    """Does the answer stay the same with outputs twice as large?"""
+    try:
+        return abs(float(attempt(2 * x, slope)) / got - 1) < 1e-6
+    except Exception:
+        return False
 
 
 def _wrong_growth(x, slope, wanted):

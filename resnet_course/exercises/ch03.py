@@ -13,7 +13,7 @@ from resnet_course.teaching.check import (
     Mistake,
     as_before,
     call,
-    choice,
+    choices,
     close,
     copied,
     exercise,
@@ -21,7 +21,6 @@ from resnet_course.teaching.check import (
     fallback,
     judge,
     number,
-    show,
     tensor,
 )
 from resnet_course.teaching.quiz import Question
@@ -200,7 +199,14 @@ def identity_kernel(attempt):
     """A function: (channels, odd size) -> weight (channels, channels, size, size)."""
     cases = [(4, 5), (random.randint(4, 5), 3), (random.randint(2, 3), 7), (3, 1), (1, 3)]
     for channels, size in cases:
-        weight = call(attempt, channels, size, hint=1)
+        try:
+            weight = call(attempt, channels, size, hint=1)
+        except IndexError as error:
+            raise Mistake(
+                f"For {channels} channels and size {size} an index lies outside the weight, which "
+                "is (channels, channels, size, size); channels and pixels are counted apart.",
+                1,
+            ) from error
         what = f"the kernel for {channels} channel{'s' * (channels > 1)} and size {size}"
         shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else None
         one = shape == (channels, 1, size, size) and channels > 1
@@ -374,17 +380,7 @@ def unlabelled(digits, plain, residual):
 def diagnose(attempt):
     """A dictionary: each patient's letter -> "overfitting", "degradation" or "healthy"."""
     truth = {"A": "degradation", "B": "healthy", "C": "overfitting"}
-    expect(isinstance(attempt, dict), f"Expected a dictionary, got {show(attempt)}.")
-    missing = [letter for letter in truth if letter not in attempt]
-    backwards = missing and any(letter in attempt.values() for letter in truth)
-    expect(not backwards, "The letters are the keys, and the words their values, not vice versa.")
-    small = missing and all(letter.lower() in attempt for letter in missing)
-    expect(not small, "The patients' letters are capitals: A, B and C.")
-    names = " and ".join(missing) if len(missing) < 3 else "all three"
-    verb = "is" if len(missing) == 1 else "are"
-    expect(not missing, f"Expected a word for each of A, B and C; {names} {verb} missing.")
-    options = sorted(set(truth.values()))
-    words = {letter: choice(attempt[letter], options, f"patient {letter}") for letter in truth}
+    words = choices(attempt, list(truth), sorted(set(truth.values())), "patient")
     reason = {
         ("A", "overfitting"): "the error on the *training* images is high too: nothing is fitted, "
         "so nothing can be overfitted",
@@ -431,8 +427,7 @@ def mended_error(attempt):
         labels = _labels_with_errors(network, few, wrong=3 * size // 10)
         network.train(mode)
         before = copied(network)
-        got = attempt(network, few, labels)
-        expect(got is not None, "The function returned None: does it end with `return`?")
+        got = _error_by(attempt, network, few, labels)
         left_on = torch.is_grad_enabled()
         torch.set_grad_enabled(True)
         expect(
@@ -450,6 +445,20 @@ def mended_error(attempt):
             1,
         )
         as_before(before, network)
+
+
+def _error_by(attempt, network, images, labels):
+    try:
+        got = attempt(network, images, labels)
+    except RuntimeError as error:
+        if "must match the size" not in str(error):
+            raise
+        raise Mistake(
+            "What is compared with the labels does not have one number for each image: the "
+            "network's outputs are (images, classes), and `argmax` goes over the classes, axis 1."
+        ) from error
+    expect(got is not None, "The function returned None: does it end with `return`?")
+    return got
 
 
 def _judge_modes(network, mode):

@@ -418,6 +418,15 @@ def _padded_by(attempt, x, out_channels, stride):
                 "zeros must have the shape that is there *after* the step.",
                 2,
             ) from error
+        if "must match the existing size" in str(error):
+            odd = any(side % stride for side in x.shape[2:])
+            rounded = ": where a side is odd, its last pixel counts, so that 7 rows become 4"
+            raise Mistake(
+                f"With stride {stride} the pixels do not fit into the place that was made for them"
+                + (rounded if odd else "")
+                + ".",
+                1,
+            ) from error
         if "Double but found Float" in str(error) or "same dtype" in str(error):
             raise Mistake(
                 "The numbers that came in have 64 bits, and meet others of 32 bits: what the "

@@ -543,6 +543,7 @@ class Watch:
                 "kind": kind,
                 "what": what,
                 "modes": (network.training, network[1].training),
+                "mixed": len({module.training for module in network.modules()}) > 1,
                 "copied": network is not self.network,
                 "moved": moved,
             }
@@ -684,6 +685,14 @@ def _judge_modes(watch, per_epoch, start):
         not any(inner for _, inner in checked),
         "The images of the validation went through the network in training mode, and moved the "
         "running statistics; they must not teach it anything.",
+        2,
+    )
+    mixed = [one["kind"] for one in watch.passes if one["mixed"]]
+    where = "updates" if "batch" in mixed else "validations"
+    expect(
+        not mixed,
+        f"In the {where} batch norm was in the right mode, and other modules were not: a dropout "
+        "would have the wrong one, too. `train()` and `eval()` of the network set every module.",
         2,
     )
 

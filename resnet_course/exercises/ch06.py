@@ -273,11 +273,20 @@ def _by_answer(ways, question):
 def _chosen(attempt, costs, *budget, empty):
     """The depth that the attempt chooses, or None when it finds that nothing fits.
 
-    `empty` gets an entry where it asked for the largest of nothing.
+    `empty` gets an entry where it asked for the largest of nothing, or began at 0 and found none.
     """
     kept = copied(costs)
     try:
         got = attempt(costs, *budget)
+    except KeyError as error:
+        asked = error.args[0] if error.args else None
+        expect(
+            not isinstance(asked, int) or asked in costs,
+            f"The code asks the table for depth {show(asked)}, which it does not have: take the "
+            "depths from the table that is given.",
+            1,
+        )
+        raise
     except ValueError as error:
         if "empty" not in str(error):  # max() of nothing
             raise
@@ -299,6 +308,9 @@ def _chosen(attempt, costs, *budget, empty):
         not isinstance(got, list | set | dict) and not several,
         "Expected one depth, got a collection: only the deepest network that fits is asked for.",
     )
+    if isinstance(got, int | float) and not isinstance(got, bool) and got <= 0:
+        empty.append(got)
+        return None
     depth = number(got, "the depth")
     expect(
         depth in costs,

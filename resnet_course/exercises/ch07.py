@@ -65,6 +65,12 @@ def _judge_updates(attempt, classes):
                 "under `no_grad`, or its outputs were detached.",
                 1,
             )
+            expect(
+                "modified by an inplace operation" not in str(error),
+                "Between the forward pass and `backward()` the weights were changed, as a `step()` "
+                "before `backward()` does: the step comes last.",
+                1,
+            )
             raise
         after, _ = _loss_and_share(theirs, images, labels)
         seen.append((images, labels, got, before, after, share))
@@ -636,6 +642,12 @@ UPDATES = {
         f"decay {decay}": _with(lambda w, g, v, r, m, d, decay=decay: m * v + g + decay * w)
         for decay in (1e-4, 5e-4, 1e-3, 0.01, 1)
     },
+    **{
+        f"momentum 0.9, decay {decay}": _with(
+            lambda w, g, v, r, m, d, decay=decay: 0.9 * v + g + decay * w
+        )
+        for decay in (1e-4, 5e-4)
+    },
 }
 WHY_UPDATE = {
     "rate inside": "up to the drop the weights are right; with the rate inside the velocity, as "
@@ -700,6 +712,11 @@ WHY_UPDATE = {
     **{
         f"decay {decay}": "the weight decay is the argument, not always the same number"
         for decay in (1e-4, 5e-4, 1e-3, 0.01, 1)
+    },
+    **{
+        f"momentum 0.9, decay {decay}": "momentum and weight decay are arguments, not always the "
+        "same numbers"
+        for decay in (1e-4, 5e-4)
     },
 }
 

@@ -13,7 +13,7 @@ from resnet_course.teaching.check import (
     Mistake,
     as_before,
     call,
-    choice,
+    choices,
     copied,
     exercise,
     expect,
@@ -63,6 +63,12 @@ def _prepared(attempt, pixels, mean, std, kind):
         got = call(attempt, pixels, mean, std, hint=2)
     except RuntimeError as error:
         said = str(error)
+        expect(
+            "should be greater than 0" not in said,
+            f"For a {kind} picture the square that was cut out is empty: where nothing is to be "
+            "taken off, `[a:-a]` is `[0:0]` and keeps nothing.",
+            1,
+        )
         if "must match the size" not in said:
             raise
         channels = said.rstrip(".").endswith("dimension 1")
@@ -326,6 +332,8 @@ def _known_maps(wanted, maps, weight, kind):
         ((wanted - wanted.min()) / (wanted.max() - wanted.min()), "it was stretched to 0 ... 1", 2),
         (wanted / wanted.abs().max(), "it was divided by its largest value", 2),
         (wanted - wanted.mean(), "its mean was subtracted, and that is the output", 2),
+        (weighed(row, maps.reshape(height, width, -1).permute(2, 0, 1)), "a `reshape` has mixed "
+         "channels and places; to change the order of axes takes a `permute`", 2),
         (weighed(row.abs()), "the weights lost their signs", 2),
         (weighed(row.clamp(min=0)), "only the channels with a positive weight are in it; evidence "
          "against counts, too", 2),
@@ -537,6 +545,12 @@ def _judge_stem(attempt, old):
     weight = getattr(new, "weight", None)
     if isinstance(weight, torch.Tensor) and weight.dim() == 4 and weight.shape[1] == 3:
         raise Mistake("The new convolution still wants three channels.", 1)
+    expect(
+        not isinstance(weight, torch.Tensor) or weight.dim() == 4,
+        f"With {kind} the new weight has not the four axes that it needs, (out_channels, 1, "
+        "height, width): does the sum keep the axis it goes over?",
+        2,
+    )
     words = _why_settings(new, old)
     try:
         with torch.no_grad():
@@ -574,6 +588,13 @@ def _new_stem(attempt, old, kind):
             "`kernel_size`, and the sum goes over axis 1.",
             1,
         ) from error
+    except (TypeError, AttributeError) as error:
+        expect(
+            old.bias is not None or "NoneType" not in str(error),
+            f"With {kind}, which has no bias, the code stopped: `conv.bias` is None there.",
+            1,
+        )
+        raise
     expect(isinstance(new, nn.Module), f"Expected a module, got {show(new)}.", 1)
     return new
 
@@ -843,9 +864,6 @@ TRUTH = {"A": "not loaded", "B": "training mode", "C": "rate", "D": "preparation
 )
 def diagnose(attempt):
     """A dictionary: each patient's letter -> one of `CAUSES`."""
-    expect(isinstance(attempt, dict), f"Expected a dictionary, got {show(attempt)}.", None)
-    absent = ", ".join(letter for letter in TRUTH if letter not in attempt)
-    expect(not absent, f"Expected a cause for each of A to E; {absent} is missing.", None)
     evidence = {
         "A": "an error as by guessing, before anything was trained, says that the weights are the "
         "random ones",
@@ -863,7 +881,7 @@ def diagnose(attempt):
         ("E", "training mode"): "the network is in evaluation mode",
         ("E", "not loaded"): "every weight of the body is equal to the file's",
     }
-    words = {letter: choice(attempt[letter], CAUSES, f"patient {letter}") for letter in TRUTH}
+    words = choices(attempt, list(TRUTH), CAUSES, "patient")
     for letter, cause in TRUTH.items():
         word = words[letter]
         why = evidence.get((letter, word), evidence[letter])

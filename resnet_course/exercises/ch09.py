@@ -13,7 +13,7 @@ from resnet_course.teaching.check import (
     Mistake,
     as_before,
     call,
-    choice,
+    choices,
     copied,
     exercise,
     expect,
@@ -401,6 +401,7 @@ def _known_lengths(wanted, factors):
         (running(factors, 1.0, lambda a, b: a + b), "factors were added; along a path they are "
          "multiplied", 2),
         (sums, "factors were added; along a path they are multiplied", 2),
+        ([1.0, *sums[1:]], "factors were added; along a path they are multiplied", 2),
         ([1.0, *map(sum, neighbours)], "only paths through neighbouring blocks are there", 2),
         ([1.0] + [sum(f**k for f in factors) for k in lengths[1:]], "paths of length k go through "
          "k *different* blocks", 2),
@@ -425,6 +426,10 @@ def _known_lengths(wanted, factors):
         (_multiplied_out(factors[1:]), "the first block is missing", 2),
         (_multiplied_out(sorted(set(factors))), distinct, 2),
         ([sum(set(values)) for values in paths], distinct, 2),
+        ([sum(math.prod(path) for path in set(itertools.combinations(factors, k))) for k in
+          lengths], distinct, 2),
+        ([sum(factors) ** k for k in lengths], "those are powers of the sum of all factors: they "
+         "go through blocks again, and in every order", 2),
         ([1, 5, 6], "that is the list of the example, whatever the factors are", 1),
         ([1, sum(factors), math.prod(factors)], "only lengths 0, 1 and all are there; those "
          "between have their places, too", 2),
@@ -614,6 +619,17 @@ def mend_depth(attempt):
             return 3 * value[:, :out]
 
         _judge_depth(attempt, x, branch, shortcut, survival)
+    x = torch.randn(3, 4)
+    kept = x.clone()
+    for training in (False, True):
+        for _ in range(10):
+            attempt(x, lambda value: value @ weight.T, lambda value: value, 0.5, training)
+    expect(
+        torch.equal(x, kept),
+        "An identity as shortcut gives x itself, and the function changed that in place: whoever "
+        "called it has another x now.",
+        2,
+    )
 
 
 DRAWS = 1500
@@ -788,12 +804,7 @@ REASONS = {
 )
 def sort_claims(attempt):
     """A dictionary: each claim's letter -> "proved", "measured", "contested" or "fell"."""
-    expect(isinstance(attempt, dict), f"Expected a dictionary, got {show(attempt)}.", None)
-    missing = [letter for letter in STANDING if letter not in attempt]
-    keys = " The keys are the letters." if len(missing) == len(STANDING) else ""
-    absent = ", ".join(missing)
-    expect(not missing, f"Expected a word for each of A to F; {absent} is missing.{keys}", None)
-    words = {letter: choice(attempt[letter], WORDS, f"claim {letter}") for letter in STANDING}
+    words = choices(attempt, list(STANDING), WORDS, "claim")
     for letter, wanted in STANDING.items():
         word = words[letter]
         expect(

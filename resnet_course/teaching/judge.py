@@ -352,3 +352,32 @@ def choice(value, options, what="the answer", hint=None):
             return option
     allowed = ", ".join(f'"{option}"' for option in options)
     raise Mistake(f"Expected one of {allowed} for {what}, got {show(value)}.", hint)
+
+
+def choices(attempt, letters, options, what):
+    """A dictionary with one of the options for each letter -> the same, options spelt as here.
+
+    `what` is what a letter stands for, such as "patient".
+    """
+    expect(
+        isinstance(attempt, dict),
+        f'Expected a dictionary, like {{"{letters[0]}": "..."}}, got {show(attempt)}.',
+    )
+    missing = [letter for letter in letters if letter not in attempt]
+    values = [value for value in attempt.values() if isinstance(value, str)]
+    expect(
+        not missing or not any(letter in values for letter in letters),
+        "The letters are the keys, and the words their values, not vice versa.",
+    )
+    expect(
+        not missing or not all(letter.lower() in attempt for letter in missing),
+        f"The letters are capitals, {letters[0]} to {letters[-1]}.",
+    )
+    absent = ", ".join(missing[:-1]) + " and " * (len(missing) > 1) + "".join(missing[-1:])
+    verb = "is" if len(missing) == 1 else "are"
+    expect(
+        not missing,
+        f"Expected a word for each of {letters[0]} to {letters[-1]}; {absent} {verb} missing."
+        + " The letters are the keys." * (len(missing) == len(letters)),
+    )
+    return {letter: choice(attempt[letter], options, f"{what} {letter}") for letter in letters}

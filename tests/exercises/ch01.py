@@ -348,6 +348,12 @@ def channels_last(x, matrix):
     return x.permute(0, 2, 3, 1) @ matrix.T
 
 
+def sizes_by_int(out, kernel, stride, padding):
+    """int() rounds towards 0: where the kernel does not fit at all, too."""
+    sizes = range(1, (out + 1) * stride + kernel)
+    return [n for n in sizes if int((n + 2 * padding - kernel) / stride) + 1 == out]
+
+
 BANKS = {
     "shifted_images": Bank(
         right=[
@@ -457,6 +463,7 @@ BANKS = {
             ),
             (lambda *setting: sizes()(*setting) * 2, "more than once"),
             (lambda *setting: "12", "Expected a list of sizes"),
+            (sizes_by_int, "the kernel does not fit, not even once"),
         ],
     ),
     "convolution_bill": Bank(
@@ -617,7 +624,7 @@ BANKS = {
             (lambda x, matrix: matrix @ x, "the table has one row"),
             (
                 lambda x, matrix: x.permute(0, 2, 3, 1).view(-1, x.shape[1]) @ matrix.T,
-                "Use .reshape(...) instead",
+                "`view` stopped",
             ),
             (lambda x, matrix: pixelwise(x, matrix)[0], "one image alone came back"),
             (lambda x, matrix: pixelwise(x, matrix).mean((2, 3)), "gives, (N, C_out, H, W)."),
@@ -631,6 +638,7 @@ BANKS = {
             (as_many_out_as_in, "with other numbers not"),
             (lambda x, matrix: pixelwise(x, matrix).flip(1), "in reverse order"),
             (lambda x, matrix: pixelwise(x[:, :3], matrix[:, :3]), "only the first three"),
+            (lambda x, m: F.conv2d(x, m[:, :, None, None], padding=1), "needs no padding"),
         ],
     ),
 }

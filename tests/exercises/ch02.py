@@ -121,6 +121,11 @@ def always(gradients, limit):
     return [g * (limit / joint_norm(gradients)) for g in gradients]
 
 
+def clip_by_division(gradients, limit):
+    norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
+    return [g * min(1, limit / norm) for g in gradients]
+
+
 BANKS = {
     "leaky_std": Bank(
         right=[
@@ -365,6 +370,7 @@ BANKS = {
             ),
             (by(lambda g, limit: 0.01), "of all together (limit"),
             (lambda g, limit: [g[0] * 0.1, *g[1:]], "of all together (limit"),
+            (clip_by_division, "it divides by 0"),
         ],
     ),
     "growth": Bank(
@@ -393,7 +399,7 @@ BANKS = {
             (lambda x, s: math.sqrt(math.pi / (math.pi - 1)), "ReLU's factor for every"),
             (lambda x, s: s.var() / x.var(), "nothing subtracted"),
             (lambda x, s: s.abs().mean() / x.std(), "squared before their mean"),
-            (lambda x, s: 7.0, "a kinked line, got 7"),
+            (lambda x, s: 7.0, "does not hang on `x`"),
             (lambda x, s: s / x, "Expected one number"),
             (lambda x, s: ((s * x).square().mean() / x.var()).sqrt(), "in another order"),
             (lambda x, s: (s.square() / (x.square() + 1e-5)).mean().sqrt(), "in another order"),
@@ -405,6 +411,10 @@ BANKS = {
             (lambda x, s: (s.square().mean() / x[x > 0].var()).sqrt(), "positive outputs alone"),
             (lambda x, s: ((s > 0).double().mean() / x.var()).sqrt(), "slope's size does not"),
             (lambda x, s: x.sub_(x.mean()).std(), "changed its input in place"),
+            (
+                lambda x, s: math.sqrt(s.square().mean() / ((math.pi - 1) / (2 * math.pi))),
+                "does not hang on `x`",
+            ),
         ],
     ),
 }

@@ -251,6 +251,17 @@ def beyond(channels, size):
     return corner(channels, size, min(size - 1, size // 2 + 1))
 
 
+def along_the_size(channels, size):
+    weight = torch.zeros(channels, channels, size, size)
+    for i in range(size):
+        weight[i, i, size // 2, size // 2] = 1
+    return weight
+
+
+def along_the_images(network, images, labels):
+    return (network.eval()(images).argmax(0) != labels).float().mean().item()
+
+
 BANKS = {
     "count_layers": Bank(
         right=[
@@ -346,6 +357,7 @@ BANKS = {
             (always_at_one, "row 1 and column 1"),
             (lambda c, k: by_hand(c, k).sum(1, keepdim=True), "one input channel"),
             (lambda c, k: by_hand(c, k).permute(2, 3, 0, 1), "channels last"),
+            (along_the_size, "an index lies outside the weight"),
         ],
     ),
     "predict_ratio": Bank(
@@ -396,7 +408,7 @@ BANKS = {
                 'Expected one of "degradation"',
             ),
             (["degradation", "healthy", "overfitting"], "Expected a dictionary"),
-            ({}, "all three are missing"),
+            ({}, "A, B and C are missing"),
             ({"a": "degradation", "b": "healthy", "c": "overfitting"}, "are capitals"),
             ({"degradation": "A", "healthy": "B", "overfitting": "C"}, "not vice versa"),
         ],
@@ -429,6 +441,10 @@ BANKS = {
             (over_the_images, "is `argmax` taken over"),
             (resets_statistics, "were reset before it was measured"),
             (only_the_first_norm, "only the first batch norm"),
+            (
+                lambda n, x, y: (n.eval()(x).argmax(0) != y).float().mean().item(),
+                "one number for each image",
+            ),
         ],
     ),
 }

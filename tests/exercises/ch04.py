@@ -398,6 +398,14 @@ def no_second_relu(block, x):
 
 SHORTCUTS = {"first": (1, 4, 0, 48), "second": (3, 1, 0, 96)}
 
+
+def into_rounded_down(x, out_channels, stride):
+    n, c, h, w = x.shape
+    out = torch.zeros(n, out_channels, h // stride, w // stride, dtype=x.dtype)
+    out[:, :c] = x[:, :, ::stride, ::stride]
+    return out
+
+
 BANKS = {
     "complete_bottleneck": Bank(
         right=[
@@ -535,6 +543,7 @@ BANKS = {
             (zeros_between, "stand between the old channels"),
             (behind_the_images, "put behind the images"),
             (by_interpolation, "because the side is odd"),
+            (into_rounded_down, "fit into the place that was made"),
         ],
     ),
     "make_them_agree": Bank(

@@ -511,6 +511,21 @@ def root(bn):
     return torch.sqrt(bn.running_var + bn.eps)
 
 
+def norms_alone(network, batches, images, labels, epochs):
+    optimizer, errors = torch.optim.SGD(network.parameters(), lr=0.05), []
+    for _ in range(epochs):
+        for module in network.modules():
+            module.train(isinstance(module, nn.BatchNorm2d))
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            errors.append((network(images).argmax(1) != labels).float().mean().item())
+    return errors
+
+
 BANKS = {
     "any_shape": Bank(
         right=[
@@ -687,6 +702,7 @@ BANKS = {
             (one_epoch, "in fewer epochs than asked"),
             (no_validation, "The validation images never went through the network."),
             (every_step, "too often"),
+            (norms_alone, "In the updates batch norm was in the right mode"),
         ],
     ),
     "fold_before": Bank(

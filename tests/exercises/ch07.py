@@ -301,6 +301,14 @@ def errors(a, b):
     return [statistics.stdev(x) / len(x) ** 0.5 for x in (a, b)]
 
 
+def step_before_backward(network, optimizer, images, labels):
+    loss = F.cross_entropy(network(images), labels)
+    optimizer.step()
+    optimizer.zero_grad()
+    loss.backward()
+    return loss.item()
+
+
 BANKS = {
     "update_step": Bank(
         right=[
@@ -358,6 +366,7 @@ BANKS = {
             (step_of(value=lambda loss, **_: f"{loss.item():.3f}"), "got a text"),
             (step_of(value=lambda loss, **_: loss.item() + 7), "the weights are right), got"),
             (twice, "`backward()` ran 8 times"),
+            (step_before_backward, "the step comes last"),
         ],
     ),
     "paper_rate": Bank(
@@ -458,6 +467,7 @@ BANKS = {
             (lambda w, g, v, r, m, d: (w - r * 2 * g, v), "in update 1 of 7"),
             (lambda w, g, v, r, m, d: UPDATES["right"](w, g, v, r, m, d)[0], "two tensors"),
             (in_place, "in place"),
+            (UPDATES["momentum 0.9, decay 0.0001"], "are arguments, not always the same"),
         ],
     ),
     "predict_branch": Bank(

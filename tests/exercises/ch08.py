@@ -508,6 +508,36 @@ TRUTH = {
     "E": "drift",
 }
 
+
+def cut_with_minus(pixels, mean, std):
+    height, width = pixels.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = pixels[:, top:-top, left:-left][None].float()
+    small = F.interpolate(square, size=mean.shape[-1], mode="bilinear", antialias=True)
+    return (small - mean) / std
+
+
+def reshaped_map(maps, weight, kind):
+    channels, height, width = maps.shape
+    return maps.reshape(height, width, channels) @ weight[kind]
+
+
+def three_axes(conv):
+    new = copy.deepcopy(conv)
+    new.in_channels = 1
+    new.weight = nn.Parameter(conv.weight.detach().sum(1))
+    return new
+
+
+def bias_taken_for_granted(conv):
+    new = nn.Conv2d(1, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+    with torch.no_grad():
+        new.weight.copy_(conv.weight.sum(1, keepdim=True))
+        new.bias.copy_(conv.bias)
+    return new
+
+
 BANKS = {
     "prepare": Bank(
         right=[prepared, prepared_by_torchvision, prepared_by_pillow, prepared_by_narrowing],
@@ -557,6 +587,7 @@ BANKS = {
             (as_if_broad, "as if it were broad"),
             (written_in, "the small picture is not as large"),
             (stays_bytes, "subtracted in uint8"),
+            (cut_with_minus, "square that was cut out is empty"),
         ],
     ),
     "class_map": Bank(
@@ -597,6 +628,7 @@ BANKS = {
             (lambda m, w, k: weighed(m, w, k) - weighed(m, w, k).mean(), "mean was subtracted"),
             (lambda m, w, k: weighed(m, w, k) + 1, "of the map, where the gap"),
             (lambda m, w, k: -weighed(m, w, k), "every value has the other sign"),
+            (reshaped_map, "has mixed channels and places"),
         ],
     ),
     "train_head_only": Bank(
@@ -662,6 +694,8 @@ BANKS = {
             (lambda c: copy.deepcopy(c), "still wants three channels"),
             (lambda c: c.weight.sum(1, keepdim=True), "Expected a module"),
             (changed_in_place, "changed its input in place"),
+            (three_axes, "does the sum keep the axis"),
+            (bias_taken_for_granted, "`conv.bias` is None there"),
         ],
     ),
     "load_what_fits": Bank(
@@ -714,6 +748,7 @@ BANKS = {
             ({k: v for k, v in TRUTH.items() if k != "C"}, "C is missing"),
             ({**TRUTH, "D": "bad luck"}, 'Expected one of "training mode"'),
             (list(TRUTH.values()), "Expected a dictionary"),
+            ({cause: letter for letter, cause in TRUTH.items()}, "not vice versa"),
         ],
     ),
 }

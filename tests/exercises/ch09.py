@@ -393,6 +393,21 @@ RIGHT_WORDS = {
     "F": "contested",
 }
 
+
+def different_paths(factors):
+    every = (set(itertools.combinations(factors, k)) for k in range(len(factors) + 1))
+    return [sum(map(math.prod, paths)) for paths in every]
+
+
+def onto_the_shortcut(x, branch, shortcut, survival, training):
+    out = shortcut(x)
+    if not training:
+        out += survival * branch(x)
+    elif torch.rand(()) < survival:
+        out += branch(x)
+    return out
+
+
 BANKS = {
     "remove_block": Bank(
         right=[removed, Past, silenced_or_removed, identity_or_removed],
@@ -501,6 +516,11 @@ BANKS = {
             (lambda f: sum(lengths(f)), "That is one number"),
             (lambda f: "text", "Expected a list"),
             (lambda f: None, "end with `return`"),
+            (
+                lambda f: [sum(f) ** k for k in range(len(f) + 1)],
+                "powers of the sum of all factors",
+            ),
+            (different_paths, "what is equal was counted once"),
         ],
     ),
     "normalize_filters": Bank(
@@ -595,6 +615,7 @@ BANKS = {
             (depth_variant(chance=lambda p: 0.5), "half of the draws"),
             (each_image, "images of one batch"),
             (lambda x, branch, shortcut, p, training: None, "end with `return`"),
+            (onto_the_shortcut, "changed that in place"),
         ],
     ),
     "sort_claims": Bank(
@@ -616,8 +637,8 @@ BANKS = {
             ({**RIGHT_WORDS, "F": "measured"}, "landscape alone was never made"),
             ({**RIGHT_WORDS, "F": "proved"}, "nothing shows that they cause it"),
             ({**RIGHT_WORDS, "F": "true"}, 'Expected one of "proved"'),
-            ({"A": "proved"}, "of A to F; B, C, D, E, F is missing"),
-            ({"proved": "A", "measured": "BE"}, "The keys are the letters"),
+            ({"A": "proved"}, "of A to F; B, C, D, E and F are missing"),
+            ({"proved": "A", "measured": "BE"}, "not vice versa"),
             (list(RIGHT_WORDS.values()), "Expected a dictionary"),
         ],
     ),

@@ -322,6 +322,16 @@ def test_numbers_of_every_kind(value, wanted):
         (lambda: check.tensor(torch.zeros(2), (3,)), r"Expected shape \(3,\)"),
         (lambda: check.tensor([1.0], (1,)), "Expected a tensor"),
         (lambda: check.choice("d", ["a", "b"]), 'Expected one of "a", "b" for the answer'),
+        (lambda: check.choices({"x": "A"}, "AB", ["x", "y"], "case"), "not vice versa"),
+        (lambda: check.choices({"a": "x", "b": "y"}, "AB", ["x", "y"], "case"), "capitals, A to B"),
+        (
+            lambda: check.choices({"A": "x"}, "AB", ["x", "y"], "case"),
+            "each of A to B; B is missing",
+        ),
+        (
+            lambda: check.choices(["x", "y"], "AB", ["x", "y"], "case"),
+            "Expected a dictionary, like",
+        ),
         (lambda: check.call(5), "Expected a function, got 5"),
         (lambda: check.call(lambda: None), "does it end with `return`"),
         (lambda: check.call(lambda x: x.add_(1), torch.zeros(1)), "changed its input in place"),
