@@ -1,11 +1,15 @@
-"""Explorers: a drawing with sliders, live where a kernel runs, and pre-drawn in a static page.
+"""Explorers: a drawing with sliders, live where somebody sits before a kernel, and pre-drawn.
 
-One output serves both. Jupyter shows its widgets, which draw anew; the built page takes the HTML,
-which holds every frame and a few lines of script behind ordinary range inputs.
+One output serves all. Jupyter shows its widgets, which draw anew; the built page takes the HTML,
+which holds every frame and a few lines of script behind ordinary range inputs; LaTeX, which has
+neither, the first frame.
 """
 
+import base64
 import hashlib
 import itertools
+import os
+import sys
 from html import escape
 
 from . import still
@@ -30,6 +34,15 @@ const draw = () => {
 inputs.forEach(input => input.addEventListener("input", draw));
 draw();
 })();"""
+
+
+def somebody_is_there():
+    """Can anybody move a widget's sliders? Not where a build, a test or nbconvert runs the kernel.
+
+    Their page would show dead widgets, or none, in the place of the HTML, which works there.
+    """
+    names = ("JPY_SESSION_NAME", "VSCODE_PID")  # Jupyter's server and VS Code set them
+    return "google.colab" in sys.modules or any(name in os.environ for name in names)
 
 
 class Explorer:
@@ -102,12 +115,14 @@ class Explorer:
         return ipywidgets.VBox([*controls.values(), picture])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget().model_id}
-        return {
-            "text/plain": repr(self),
-            "text/html": self.html(),
-            "application/vnd.jupyter.widget-view+json": view,
-        }
+        bundle = {"text/plain": repr(self), "text/html": self.html()}
+        first = self.draw(**self.start)
+        if hasattr(first, "_repr_png_"):  # of figures; a diagram has none
+            bundle["image/png"] = base64.b64encode(first._repr_png_()).decode()
+        if somebody_is_there():
+            view = {"version_major": 2, "version_minor": 0, "model_id": self.widget().model_id}
+            bundle["application/vnd.jupyter.widget-view+json"] = view
+        return bundle
 
     def __repr__(self):
         sliders = ", ".join(f"{name}: {options}" for name, options in self.values.items())

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from html import escape
 
 import matplotlib
+import matplotlib.image
 import matplotlib.style
+import numpy
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -139,6 +141,24 @@ class Shown:
         )
         row = "display:flex;flex-wrap:wrap;gap:1em;justify-content:center"
         return markup.figure(panels, row, self.caption)
+
+    def _repr_png_(self):
+        """All figures in one row, black on white: for LaTeX, which has neither HTML nor SVG."""
+        drawn = []
+        for figure in self.figures:
+            buffer = io.BytesIO()
+            with style():
+                figure.savefig(buffer, format="png", dpi=120, facecolor="white")
+            buffer.seek(0)
+            drawn.append(matplotlib.image.imread(buffer)[..., :3])
+        height = max(len(image) for image in drawn)
+        row = [
+            numpy.pad(image, ((0, height - len(image)), (0, 0), (0, 0)), constant_values=1)
+            for image in drawn
+        ]
+        buffer = io.BytesIO()
+        matplotlib.image.imsave(buffer, numpy.hstack(row), format="png")
+        return buffer.getvalue()
 
     def words(self):
         """What stands for each figure, for those who cannot see it."""

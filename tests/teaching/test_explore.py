@@ -1,5 +1,6 @@
 import json
 import re
+from base64 import b64decode
 from html import unescape
 
 import pytest
@@ -101,15 +102,23 @@ def test_where_jupyter_does_not_trust_it_the_first_frame_and_how_to_trust_are_se
     assert "Trust Notebook" in words[0] and len(words) == 1 + 2 * 2 + 1
 
 
-def test_one_output_serves_both(explorer):
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def test_one_output_serves_all(explorer, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/reader/05_batch_norm.ipynb")
     bundle = explorer._repr_mimebundle_()
-    assert set(bundle) == {
-        "text/plain",
-        "text/html",
-        "application/vnd.jupyter.widget-view+json",
-    }
-    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
+    assert set(bundle) == {"text/plain", "text/html", "image/png", VIEW}
+    assert bundle[VIEW]["model_id"]
     assert "kernel: [1, 3, 5]" in bundle["text/plain"]
+    assert b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+def test_no_widget_where_nobody_can_move_it(explorer, monkeypatch):
+    """A build, a test, `nbconvert --execute`: there the HTML works, and a widget would be dead."""
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
+        monkeypatch.delenv(name, raising=False)
+    assert set(explorer._repr_mimebundle_()) == {"text/plain", "text/html", "image/png"}
 
 
 @pytest.mark.parametrize(
