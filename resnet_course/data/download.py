@@ -10,6 +10,7 @@ import http.client
 import ssl
 import time
 from contextlib import contextmanager
+from functools import partial
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -91,7 +92,7 @@ def fetch(path, sources, size, checksum, *, timeout=20.0, patience=15.0, slow=10
         source = waiting.pop(0)
         hurry = patience if waiting and source not in slow_ones else None
         try:
-            _complete(part, source, size, checksum, timeout, hurry, slow)
+            complete(part, source, size, partial(_other_md5, checksum), timeout, hurry, slow)
         except TooSlow as failure:
             failures[source] = failure
             slow_ones.add(source)
@@ -115,8 +116,17 @@ def fetch(path, sources, size, checksum, *, timeout=20.0, patience=15.0, slow=10
     )
 
 
-def _complete(part, source, size, checksum, timeout, patience, slow):
-    """Bring the unfinished file to its full length, and verify it."""
+def _other_md5(checksum, path):
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, md5).hexdigest()
+    return f"md5 {found} instead of {checksum}" if found != checksum else ""
+
+
+def complete(part, source, size, verify, timeout, patience=None, slow=0):
+    """Bring the unfinished file `part` to its full length, and verify it.
+
+    `verify(part)` says in what the whole file is another one, or "". Raises `SourceFailed`.
+    """
     for _ in range(ATTEMPTS):
         before = _length(part)
         if before < size:
@@ -125,13 +135,12 @@ def _complete(part, source, size, checksum, timeout, patience, slow):
                 raise failure
             if failure:
                 continue
-        with open(part, "rb") as file:
-            found = hashlib.file_digest(file, md5).hexdigest()
-        if found == checksum:
+        difference = verify(part)
+        if not difference:
             return
         with writing(part.parent):
             part.unlink()
-        failure = SourceFailed(f"wrong file, md5 {found} instead of {checksum}")
+        failure = SourceFailed(f"wrong file, {difference}")
         if before == 0:  # all of it came from here; else the beginning may be at fault: once more
             raise failure
     raise failure

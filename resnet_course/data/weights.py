@@ -8,14 +8,14 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import torch
 
-from . import download
-from .download import DataUnavailable, SourceFailed, TooSlow, only_one_process, writing
+from .download import DataUnavailable, SourceFailed, complete, only_one_process, writing
 
 NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -118,7 +118,8 @@ def _fetch(path, source, sha256, timeout):
     """Bring the file here, whole and verified. What has arrived is kept for the next attempt."""
     part, host = path.with_name(path.name + ".part"), urlsplit(source).netloc
     try:
-        _complete(part, source, _size(source, timeout), sha256, timeout)
+        size = _size(source, timeout)
+        complete(part, source, size, partial(_other_sha256, sha256), timeout)
     except SourceFailed as why:
         raise DataUnavailable(
             f"{path.name} could not be downloaded ({host}: {why}); try again later, or put a "
@@ -142,24 +143,11 @@ def _size(source, timeout):
     return int(length)
 
 
-def _complete(part, source, size, sha256, timeout):
-    for _ in range(download.ATTEMPTS):
-        before = download._length(part)
-        if before < size:
-            failure = download._receive(part, before, source, size, timeout, None, 0)
-            if failure and (isinstance(failure, TooSlow) or download._length(part) == before):
-                raise failure
-            if failure:
-                continue
-        found = _sha256(part)
-        if found.startswith(sha256):
-            return
-        with writing(part.parent):
-            part.unlink()
-        failure = SourceFailed(f"wrong file, its sha256 begins {found[:8]} instead of {sha256[:8]}")
-        if before == 0:  # all of it came from here; else the beginning may be at fault: once more
-            raise failure
-    raise failure
+def _other_sha256(beginning, path):
+    found = _sha256(path)
+    if found.startswith(beginning):
+        return ""
+    return f"its sha256 begins {found[:8]} instead of {beginning[:8]}"
 
 
 def _short(path):
