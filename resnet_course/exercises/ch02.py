@@ -801,7 +801,7 @@ def growth(attempt):
             if why is None:
                 expect(
                     not _same_for_other(attempt, got, x, slope),
-                    "The factor does not hang on `x`: outputs twice as large give the same, but BN "
+                    "The factor does not depend on `x`: outputs twice as large give the same, but BN "
                     "divides by their standard deviation.",
                     1,
                 )

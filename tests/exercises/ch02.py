@@ -399,7 +399,7 @@ BANKS = {
             (lambda x, s: math.sqrt(math.pi / (math.pi - 1)), "ReLU's factor for every"),
             (lambda x, s: s.var() / x.var(), "nothing subtracted"),
             (lambda x, s: s.abs().mean() / x.std(), "squared before their mean"),
-            (lambda x, s: 7.0, "does not hang on `x`"),
+            (lambda x, s: 7.0, "does not depend on `x`"),
             (lambda x, s: s / x, "Expected one number"),
             (lambda x, s: ((s * x).square().mean() / x.var()).sqrt(), "in another order"),
             (lambda x, s: (s.square() / (x.square() + 1e-5)).mean().sqrt(), "in another order"),
@@ -413,7 +413,7 @@ BANKS = {
             (lambda x, s: x.sub_(x.mean()).std(), "changed its input in place"),
             (
                 lambda x, s: math.sqrt(s.square().mean() / ((math.pi - 1) / (2 * math.pi))),
-                "does not hang on `x`",
+                "does not depend on `x`",
             ),
         ],
     ),
