@@ -30,15 +30,14 @@ def _call(attempt, *arguments, sentence, hint):
         return call(attempt, *arguments)
     except (RuntimeError, IndexError) as error:
         said = str(error)
-        shapes = any(word in said for word in ("size", "shape", "broadcast"))
-        if shapes and not said.startswith("view"):
-            raise Mistake(sentence() if callable(sentence) else sentence, hint) from None
         expect(
             not said.startswith("view"),
             "`view` stopped, which needs numbers that lie one after the other in memory; after a "
             "`permute` or `transpose` they do not, and `reshape` copies them.",
             hint,
         )
+        if any(word in said for word in ("size", "shape", "broadcast")):
+            raise Mistake(sentence() if callable(sentence) else sentence, hint) from None
         raise
 
 

@@ -801,8 +801,8 @@ def growth(attempt):
             if why is None:
                 expect(
                     not _same_for_other(attempt, got, x, slope),
-                    "The factor does not depend on `x`: outputs twice as large give the same, but BN "
-                    "divides by their standard deviation.",
+                    "The factor does not depend on `x`: outputs twice as large give the same, but "
+                    "BN divides by their standard deviation.",
                     1,
                 )
                 fallback(wanted, got, f"the factor of {name}", 1)

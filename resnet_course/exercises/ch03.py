@@ -202,6 +202,8 @@ def identity_kernel(attempt):
         try:
             weight = call(attempt, channels, size, hint=1)
         except IndexError as error:
+            if "out of bounds" not in str(error):
+                raise
             raise Mistake(
                 f"For {channels} channels and size {size} an index lies outside the weight, which "
                 "is (channels, channels, size, size); channels and pixels are counted apart.",

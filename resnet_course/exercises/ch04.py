@@ -419,7 +419,8 @@ def _padded_by(attempt, x, out_channels, stride):
                 2,
             ) from error
         if "must match the existing size" in str(error):
-            odd = any(side % stride for side in x.shape[2:])
+            row_or_column = f"{error}".partition("non-singleton dimension ")[2][:1] in ("2", "3")
+            odd = row_or_column and any(side % stride for side in x.shape[2:])
             rounded = ": where a side is odd, its last pixel counts, so that 7 rows become 4"
             raise Mistake(
                 f"With stride {stride} the pixels do not fit into the place that was made for them"

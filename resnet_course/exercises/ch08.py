@@ -546,7 +546,7 @@ def _judge_stem(attempt, old):
     if isinstance(weight, torch.Tensor) and weight.dim() == 4 and weight.shape[1] == 3:
         raise Mistake("The new convolution still wants three channels.", 1)
     expect(
-        not isinstance(weight, torch.Tensor) or weight.dim() == 4,
+        not isinstance(new, nn.Conv2d) or weight.dim() == 4,
         f"With {kind} the new weight has not the four axes that it needs, (out_channels, 1, "
         "height, width): does the sum keep the axis it goes over?",
         2,
